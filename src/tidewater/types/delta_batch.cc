@@ -1,0 +1,60 @@
+#include "tidewater/types/delta_batch.h"
+#include <map>
+#include <unordered_map>
+#include "tidewater/types/schema.h"
+#include "duckdb/common/types.hpp"
+
+namespace tidewater {
+using duckdb::idx_t;
+
+void DeltaBatch::AppendRow(const duckdb::vector<duckdb::Value>& values, int64_t weight) {
+  if (chunks.empty() || chunks.back().size() == STANDARD_VECTOR_SIZE) {
+    DeltaChunk c;
+    c.rows = std::make_unique<DataChunk>();
+    c.rows->Initialize(duckdb::Allocator::DefaultAllocator(), types);
+    chunks.push_back(std::move(c));
+  }
+  auto& c = chunks.back();
+  idx_t row = c.size();
+  for (idx_t i = 0; i < values.size(); i++) c.rows->SetValue(i, row, values[i]);
+  c.rows->SetCardinality(row + 1);
+  if (c.weights.empty() && weight != 1) c.weights.assign(row, 1);
+  if (!c.weights.empty() || weight != 1) c.weights.push_back(weight);
+}
+
+DeltaBatch Consolidate(const DeltaBatch& batch) {
+  struct Entry {
+    duckdb::vector<duckdb::Value> values;
+    int64_t weight = 0;
+  };
+  std::unordered_map<std::string, size_t> seen;
+  std::vector<Entry> entries;
+  for (auto& c : batch.chunks) {
+    for (idx_t r = 0; r < c.size(); r++) {
+      std::string key;
+      duckdb::vector<duckdb::Value> values;
+      for (idx_t i = 0; i < c.rows->ColumnCount(); i++) {
+        values.push_back(c.rows->GetValue(i, r));
+        if (values.back().IsNull()) {
+          key += "N";
+        } else {
+          auto text = values.back().ToString();
+          key += std::to_string(text.size()) + ":" + text;
+        }
+      }
+      auto [it, fresh] = seen.emplace(std::move(key), entries.size());
+      if (fresh) entries.push_back({std::move(values), 0});
+      entries[it->second].weight += c.weight(r);
+    }
+  }
+  DeltaBatch out;
+  out.types = batch.types;
+  for (auto& e : entries)
+    if (e.weight != 0) out.AppendRow(e.values, e.weight);
+  return out;
+}
+
+std::string TypeToText(const LogicalType& type) { return type.ToString(); }
+LogicalType TypeFromText(const std::string& text) { return duckdb::TransformStringToLogicalType(text); }
+
+}  // namespace tidewater
