@@ -1,8 +1,6 @@
 #include "tidewater/types/delta_batch.h"
 #include <map>
 #include <unordered_map>
-#include "tidewater/types/schema.h"
-#include "duckdb/common/types.hpp"
 
 namespace tidewater {
 using duckdb::idx_t;
@@ -53,8 +51,5 @@ DeltaBatch Consolidate(const DeltaBatch& batch) {
     if (e.weight != 0) out.AppendRow(e.values, e.weight);
   return out;
 }
-
-std::string TypeToText(const LogicalType& type) { return type.ToString(); }
-LogicalType TypeFromText(const std::string& text) { return duckdb::TransformStringToLogicalType(text); }
 
 }  // namespace tidewater

@@ -1,0 +1,199 @@
+// RowStore: rows in append-only columnar blocks of 2,048, the memory under every arrangement and every group table.
+//
+// One thread writes. Other threads read what was published, through BlockView. A column lies in one array per block (a DuckDB
+// flat vector's layout), so a chunk is appended with a copy per column and a query scans a block without conversion. Strings of
+// more than 12 bytes lie in the block's heap. Nested values are stored as their serialized bytes.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+#include "tidewater/base/check.h"
+#include "tidewater/state/chunk_codec.h"
+#include "tidewater/types/delta_batch.h"
+
+namespace tidewater::state {
+
+constexpr uint32_t kBlockBits = 11;
+constexpr uint32_t kBlockRows = 1u << kBlockBits;
+static_assert(kBlockRows == STANDARD_VECTOR_SIZE);
+
+/// Address of a row: block number and offset. Stable until cleaning moves the row.
+using RowId = uint32_t;
+constexpr RowId kNoRow = ~0u;
+inline RowId MakeRowId(uint32_t block, uint32_t offset) { return block << kBlockBits | offset; }
+inline uint32_t BlockOf(RowId id) { return id >> kBlockBits; }
+inline uint32_t OffsetOf(RowId id) { return id & (kBlockRows - 1); }
+
+/// Counts the steps of a circuit; births and deaths of rows are told in it.
+using StepNumber = uint64_t;
+constexpr StepNumber kNeverStep = ~StepNumber{0};
+
+enum class ColumnKind : uint8_t { kFixed, kString, kNested };
+
+struct ColumnLayout {
+  LogicalType type;
+  duckdb::PhysicalType physical;
+  ColumnKind kind;
+  uint32_t width;  ///< bytes per value in the column's array
+};
+
+struct RowLayout {
+  std::vector<ColumnLayout> columns;
+  RowLayout() = default;
+  explicit RowLayout(const Types& types);
+  Types GetTypes() const;
+};
+
+/// One block. `count` rows are written; readers see the first `published` of them.
+class Block {
+ public:
+  Block(const RowLayout& layout, uint32_t capacity);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  template <class T>
+  T* Column(uint32_t c) const { return reinterpret_cast<T*>(columns_[c]); }
+  uint8_t* ColumnData(uint32_t c) const { return columns_[c]; }
+  bool IsValid(uint32_t c, uint32_t row) const {
+    auto* mask = validity_[c].load(std::memory_order_acquire);
+    return !mask || (mask[row >> 6].load(std::memory_order_relaxed) >> (row & 63) & 1);
+  }
+  bool HasNulls(uint32_t c) const { return validity_[c].load(std::memory_order_acquire) != nullptr; }
+  void SetNull(uint32_t c, uint32_t row);
+
+  StepNumber Death(uint32_t row) const {
+    auto* d = deaths_.load(std::memory_order_acquire);
+    return d ? d[row].load(std::memory_order_relaxed) : kNeverStep;
+  }
+  bool HasDeaths() const { return deaths_.load(std::memory_order_acquire) != nullptr; }
+  void SetDeath(uint32_t row, StepNumber step);
+  int64_t Weight(uint32_t row) const {
+    auto* w = weights_.load(std::memory_order_acquire);
+    return w ? w[row] : 1;
+  }
+  bool HasWeights() const { return weights_.load(std::memory_order_acquire) != nullptr; }
+  void SetWeight(uint32_t row, int64_t weight);
+
+  /// Copies `size` bytes into the block's heap.
+  char* AllocateString(uint32_t size);
+
+  uint64_t Bytes() const { return bytes_; }
+
+  const uint32_t capacity;
+  uint32_t count = 0;
+  std::atomic<uint32_t> published{0};
+  uint32_t logged = 0;        ///< rows that the state log has (or that died before it had them)
+  uint32_t dead = 0;
+  StepNumber before_step = 0; ///< `before_count` is the count at the start of that step
+  uint32_t before_count = 0;
+  bool in_free_list = false;
+  RowId* next;                ///< chain of the hash index
+
+ private:
+  const RowLayout& layout_;
+  std::unique_ptr<uint8_t[]> memory_;
+  std::vector<uint8_t*> columns_;
+  std::unique_ptr<std::atomic<std::atomic<uint64_t>*>[]> validity_;
+  std::atomic<std::atomic<StepNumber>*> deaths_{nullptr};
+  std::atomic<int64_t*> weights_{nullptr};
+  std::vector<std::unique_ptr<char[]>> heap_;
+  char* heap_at_ = nullptr;
+  uint32_t heap_left_ = 0;
+  uint64_t bytes_ = 0;
+};
+
+/// A block as a reader sees it.
+struct BlockView {
+  std::shared_ptr<Block> block;
+  uint32_t count = 0;
+};
+
+/// A chunk's columns made ready for comparing with stored rows: unified formats, nested columns in their stored form.
+struct ProbeColumns {
+  ProbeColumns(DataChunk& chunk, const RowLayout& layout);
+  std::vector<duckdb::UnifiedVectorFormat> formats;
+  std::vector<std::unique_ptr<duckdb::Vector>> encoded;
+};
+
+class RowStore {
+ public:
+  explicit RowStore(const Types& types);
+
+  const RowLayout& layout() const { return *layout_; }
+  uint64_t rows() const { return rows_; }
+  uint64_t live_rows() const { return rows_ - dead_; }
+  uint64_t Bytes() const;
+
+  Block& GetBlock(uint32_t b) const { return *raw_[b]; }
+  uint32_t BlockCount() const { return uint32_t(raw_.size()); }
+  /// nullptr where the block number is free.
+  Block* BlockOrNull(uint32_t b) const { return raw_[b]; }
+
+  /// Appends `n` rows of `chunk` (row i is chunk row sel[i], or i when sel is null; columns in layout order). `ids` receives their
+  /// addresses. `weights` may be null (all 1), else weights[i] is that of row i.
+  void Append(DataChunk& chunk, const duckdb::sel_t* sel, uint32_t n, const int64_t* weights, StepNumber step, RowId* ids);
+
+  /// Copies column `c` of the rows `ids` into out[0..n). Strings refer to the block's heap: valid while the block lives.
+  void Gather(uint32_t c, const RowId* ids, uint32_t n, duckdb::Vector& out) const;
+
+  bool Alive(RowId id) const { return GetBlock(BlockOf(id)).Death(OffsetOf(id)) == kNeverStep; }
+  /// As of before step `step`, the current one.
+  bool AliveBefore(RowId id, StepNumber step) const {
+    Block& b = GetBlock(BlockOf(id));
+    if (b.before_step == step && OffsetOf(id) >= b.before_count) return false;
+    return b.Death(OffsetOf(id)) >= step;
+  }
+  void Kill(RowId id, StepNumber step);
+
+  /// Bit equality of stored row `id`, column `c`, and row `row` of a vector in unified format. NULL equals NULL.
+  bool Equals(RowId id, uint32_t c, const duckdb::UnifiedVectorFormat& v, uint32_t row) const;
+
+  /// Makes all rows visible to readers and returns nothing; called between steps by the writer.
+  void Publish();
+  /// What readers take: all blocks with their published counts. Any thread, under the circuit's pin lock.
+  std::vector<BlockView> Views() const;
+
+  /// Blocks that are worth rewriting: more than half dead, not the one that is appended to, no death after `oldest_pin`.
+  std::vector<uint32_t> Cleanable(StepNumber oldest_pin) const;
+  /// Forgets a block (its rows are moved or dead); readers keep theirs alive. The number is used again.
+  void Free(uint32_t b);
+
+  // --- State log.
+  bool Changed() const { return changed_; }
+  /// Rows appended and deaths since the last call (kDelta), or everything alive (kBase). Bytes for Restore.
+  void Encode(bool base, ByteWriter& out);
+  Status Restore(ByteReader& in, bool base);
+
+ private:
+  Block& Tail(StepNumber step);
+  void AppendToBlock(Block& block, DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats, const duckdb::sel_t* sel,
+                     uint32_t from, uint32_t n);
+  void EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& out);
+
+  std::shared_ptr<RowLayout> layout_;
+  mutable std::mutex mutex_;  ///< guards the vectors below against Views()
+  std::vector<std::shared_ptr<Block>> blocks_;
+  std::vector<Block*> raw_;
+  std::vector<uint32_t> free_;
+  uint32_t tail_ = kNoRow;
+  uint64_t rows_ = 0, dead_ = 0;
+  bool changed_ = false;
+  std::vector<uint32_t> unpublished_;
+  std::vector<std::shared_ptr<Block>> replaced_;  ///< kept until Publish: rows of this step may refer to their heaps
+  std::vector<RowId> deaths_;       ///< since the last Encode, of rows that are logged
+  std::vector<uint32_t> freed_;     ///< since the last Encode
+  std::vector<uint32_t> touched_;   ///< blocks with unlogged rows
+};
+
+/// Sets up a flat vector of `type` over the first rows of a block's column, for reading; `count` rows. Nested columns are decoded
+/// into the vector.
+void ReadColumn(const Block& block, const ColumnLayout& layout, uint32_t c, uint32_t count, duckdb::Vector& out);
+
+/// The stored form of a nested value, and back.
+std::string EncodeNested(const duckdb::Value& value);
+duckdb::Value DecodeNested(const LogicalType& type, std::string_view bytes);
+
+}  // namespace tidewater::state
