@@ -1,0 +1,68 @@
+#include "tidewater/sinks/blackhole/blackhole.h"
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include "tidewater/sinks/api/sink.h"
+
+namespace tidewater {
+namespace {
+
+class BlackholeSink final : public Sink {
+ public:
+  Status Start() override {
+    std::lock_guard lock(mutex_);
+    status_.state = SinkState::kRunning;
+    return {};
+  }
+  void Append(CheckpointId id, DeltaBatch rows) override {
+    std::lock_guard lock(mutex_);
+    if (id <= status_.committed) return;
+    status_.log_rows += rows.rows();
+  }
+  void CheckpointDurable(CheckpointId id, int64_t) override {
+    {
+      std::lock_guard lock(mutex_);
+      status_.committed = id;
+      status_.commits++;
+      // Rows of the next checkpoint may be among them already: counted a moment early.
+      status_.rows_written += std::exchange(status_.log_rows, 0);
+    }
+    committed_.notify_all();
+  }
+  SinkStatus GetStatus() override {
+    std::lock_guard lock(mutex_);
+    return status_;
+  }
+  Status WaitCommitted(CheckpointId id, int64_t timeout_ms) override {
+    std::unique_lock lock(mutex_);
+    if (committed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return status_.committed >= id; }))
+      return {};
+    return std::unexpected(EnvError(ErrorKind::kUnavailable, "checkpoint {} is not durable yet", id));
+  }
+  void Stop() override {
+    std::lock_guard lock(mutex_);
+    status_.state = SinkState::kStopped;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable committed_;
+  SinkStatus status_;  // guarded by mutex_
+};
+
+}  // namespace
+
+void RegisterBlackhole() {
+  SinkConnector c;
+  c.name = "blackhole";
+  c.validate = [](const std::map<std::string, std::string>& with, const Schema&) -> Status {
+    for (auto& [name, value] : with)
+      if (name != "connector" && name != "type")
+        return std::unexpected(UserError("22023", "unknown option \"{}\" of connector 'blackhole'", name));
+    return {};
+  };
+  c.make = [](SinkOptions) -> Result<std::unique_ptr<Sink>> { return std::make_unique<BlackholeSink>(); };
+  SinkRegistry::Get().Register(std::move(c));
+}
+
+}  // namespace tidewater
