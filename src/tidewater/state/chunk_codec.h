@@ -40,10 +40,13 @@ struct ByteReader {
   bool done() const { return p == end; }
 };
 
-/// All rows and columns of the chunk. Fixed-width flat columns are copied as they lie; strings as lengths and bytes; nested
-/// types by DuckDB's serializer. Types are not part of it.
+/// All rows (at most STANDARD_VECTOR_SIZE) and columns of the chunk, whose vectors may be of any kind. Fixed-width columns are
+/// copied as they lie; strings as lengths and bytes; nested types child by child. Types are not part of it. A cell without a
+/// value must be NULL: a string under a valid bit is read.
 void EncodeChunk(DataChunk& chunk, ByteWriter& out);
-/// Into `chunk`, which is initialized with `types` by the call. kCorrupt when the bytes do not fit the types; bounded allocation.
+/// Into `chunk`, which is initialized with `types` by the call; all vectors come out flat. kCorrupt when the bytes do not fit the
+/// types; memory stays within a small multiple of the bytes and one empty chunk. Text is not checked to be UTF-8: callers
+/// read bytes that a checksum covers.
 Status DecodeChunk(ByteReader& in, const Types& types, DataChunk& chunk);
 
 void EncodeBatch(const DeltaBatch& batch, ByteWriter& out);
