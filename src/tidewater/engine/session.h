@@ -1,4 +1,5 @@
-// Session: what one client connection does with the engine. The wire protocol above it knows no SQL; this knows no bytes.
+// Session: what one client connection does with the engine. The wire protocol above it knows no SQL; this knows no
+// bytes.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -19,7 +20,8 @@ class Statement {
   virtual ~Statement() = default;
   /// One per $n. Parameters whose type nothing tells are VARCHAR (PostgreSQL's "text").
   std::vector<LogicalType> parameters;
-  /// Empty for statements without rows. For SELECT as planned; may be empty until Execute for SHOW-like ones? No: always filled.
+  /// Empty for statements without rows. For SELECT as planned; may be empty until Execute for SHOW-like ones? No:
+  /// always filled.
   std::vector<ColumnDef> columns;
   bool empty = false;  ///< the empty query string
   /// SELECT, INSERT, CREATE TABLE, ... : the command tag without counts.
@@ -31,9 +33,11 @@ class Cursor {
  public:
   virtual ~Cursor() = default;
   std::vector<ColumnDef> columns;
-  /// The next chunk (flat or not, 1 to STANDARD_VECTOR_SIZE rows), nullptr at the end. Errors in the middle are possible.
+  /// The next chunk (flat or not, 1 to STANDARD_VECTOR_SIZE rows), nullptr at the end. Errors in the middle are
+  /// possible.
   virtual Result<std::unique_ptr<DataChunk>> Next() = 0;
-  /// Valid after the end: "SELECT 3", "INSERT 0 2", "UPDATE 1", "CREATE_TABLE" is spelled as PostgreSQL spells it ("CREATE TABLE").
+  /// Valid after the end: "SELECT 3", "INSERT 0 2", "UPDATE 1", "CREATE_TABLE" is spelled as PostgreSQL spells it
+  /// ("CREATE TABLE").
   virtual std::string CommandTag() = 0;
 };
 
@@ -50,7 +54,8 @@ struct Notice {
 class Session {
  public:
   virtual ~Session() = default;
-  /// The statements of a simple query, comments and empty ones dropped. 42601 with position on a syntax error in any of them.
+  /// The statements of a simple query, comments and empty ones dropped. 42601 with position on a syntax error in any of
+  /// them.
   virtual Result<std::vector<std::string>> Split(const std::string& sql) = 0;
   /// `declared`: types of parameters that the client named; SQLNULL = unknown.
   virtual Result<std::unique_ptr<Statement>> Prepare(const std::string& sql, std::vector<LogicalType> declared) = 0;

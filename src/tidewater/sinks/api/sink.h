@@ -69,6 +69,8 @@ struct SinkConnector {
   std::string name;
   std::function<Status(const std::map<std::string, std::string>&, const Schema& input)> validate;
   std::function<Result<std::unique_ptr<Sink>>(SinkOptions)> make;
+  /// False where rows are thrown away: the engine then keeps no log of them in its checkpoints.
+  bool keeps_log = true;
 };
 
 class SinkRegistry {

@@ -1,0 +1,459 @@
+// Checkpoints and the recovery from them.
+//
+// Streams of the state log that belong to the engine: "catalog" (JSON), "engine" (epoch, offsets, sinks), and one
+// stream "sink/<sink>/<checkpoint>" for the deltas of each checkpoint that a sink has not yet committed. "circuit/..."
+// is the circuit's.
+#include "tidewater/engine/core.h"
+#include "tidewater/base/check.h"
+#include "tidewater/base/clock.h"
+#include "tidewater/base/fault.h"
+#include "tidewater/base/log.h"
+
+namespace tidewater::engine {
+
+namespace {
+constexpr uint8_t kEngineRecordVersion = 1;
+/// Epochs published after the last checkpoint are forgotten by a crash; numbers start this much later, so that none is
+/// given twice.
+constexpr Epoch kEpochsPerRestart = 10'000'000;
+/// Progress that is nothing but an offset is recorded this often.
+constexpr int64_t kOffsetOnlyIntervalUs = 10'000'000;
+constexpr size_t kCheckpointsInFlightMax = 2;
+
+std::string SinkStream(ObjectId sink, CheckpointId id) { return fmt::format("sink/{}/{}", sink, id); }
+}  // namespace
+
+bool Core::CheckpointDue(int64_t now_us) const {
+  if (in_flight_.size() >= kCheckpointsInFlightMax) return false;
+  if (changed_) return now_us - last_checkpoint_us_ >= options_.checkpoint_interval_ms * 1000;
+  return offsets_changed_ &&
+         now_us - last_checkpoint_us_ >= std::max(kOffsetOnlyIntervalUs, options_.checkpoint_interval_ms * 1000);
+}
+
+std::string Core::EncodeEngineRecord() const {
+  state::ByteWriter out;
+  out.Put(kEngineRecordVersion);
+  out.Put(epoch_);
+  out.Put(wal_applied_);
+  out.Put(error_table_);
+  out.Put(uint32_t(sources_.size()));
+  for (auto& [id, source] : sources_) {
+    out.Put(id);
+    out.PutString(source.offset);
+    out.Put(uint8_t(source.started));
+    out.Put(source.rows);
+    out.Put(source.events);
+    out.Put(uint32_t(source.loading.size()));
+    for (auto table : source.loading) out.Put(table);
+  }
+  out.Put(uint32_t(sinks_.size()));
+  for (auto& [id, sink] : sinks_) {
+    out.Put(id);
+    out.PutString(sink.uuid);
+    out.Put(uint32_t(sink.logged.size()));
+    for (auto checkpoint : sink.logged) out.Put(checkpoint);
+  }
+  return std::move(out.bytes);
+}
+
+Result<Core::Restored> Core::DecodeEngineRecord(const std::string& payload) {
+  state::ByteReader in(payload);
+  Restored out;
+  auto version = in.Get<uint8_t>();
+  if (version != kEngineRecordVersion)
+    return std::unexpected(EnvError(ErrorKind::kCorrupt, "engine record of version {}", version));
+  out.epoch = in.Get<Epoch>();
+  out.wal_sequence = in.Get<uint64_t>();
+  out.error_table = in.Get<ObjectId>();
+  for (auto n = in.Get<uint32_t>(); n && in.ok; n--) {
+    auto id = in.Get<ObjectId>();
+    auto& source = out.sources[id];
+    source.offset = std::string(in.GetString());
+    source.started = in.Get<uint8_t>() != 0;
+    source.rows = in.Get<uint64_t>();
+    source.events = in.Get<uint64_t>();
+    for (auto m = in.Get<uint32_t>(); m && in.ok; m--) source.loading.push_back(in.Get<ObjectId>());
+  }
+  for (auto n = in.Get<uint32_t>(); n && in.ok; n--) {
+    auto id = in.Get<ObjectId>();
+    auto& sink = out.sinks[id];
+    sink.uuid = std::string(in.GetString());
+    for (auto m = in.Get<uint32_t>(); m && in.ok; m--) sink.logged.push_back(in.Get<CheckpointId>());
+  }
+  if (!in.ok || !in.done()) return std::unexpected(EnvError(ErrorKind::kCorrupt, "the engine's record is damaged"));
+  return out;
+}
+
+CheckpointId Core::TakeCheckpoint() {
+  TW_CHECK(!stepped_ && !pushed_, "a checkpoint is taken at an epoch boundary");
+  static auto& seconds =
+      metrics::Seconds("tidewater_checkpoint_build_seconds", "Time a checkpoint takes from the engine's thread");
+  static auto& bytes = metrics::Counter("tidewater_checkpoint_bytes_total", "Bytes of checkpoints before compression");
+  auto begun = MonotonicMicros();
+  FaultPoint("engine.checkpoint_begin");
+  auto id = next_checkpoint_++;
+  auto segment = std::make_unique<state::SegmentBuilder>(id);
+  circuit_->Checkpoint(*segment, *log_);
+  auto contents = catalog_.Current();
+  if (contents->version() != catalog_version_saved_) {
+    segment->Add("catalog", state::RecordKind::kBase, catalog_.Encode());
+    catalog_version_saved_ = contents->version();
+  }
+  for (auto& stream : dropped_streams_) segment->Drop(std::move(stream));
+  dropped_streams_.clear();
+  CheckpointInfo info;
+  for (auto& [sink_id, sink] : sinks_) {
+    if (sink.sink) {
+      auto committed = sink.sink->GetStatus().committed;
+      while (!sink.logged.empty() && sink.logged.front() <= committed) {
+        segment->Drop(SinkStream(sink_id, sink.logged.front()));
+        sink.logged.pop_front();
+      }
+    }
+    if (sink.log_batches) {
+      state::ByteWriter record;
+      record.bytes.reserve(sink.log.bytes.size() + 8);
+      record.Put(sink.log_batches);
+      record.PutRaw(sink.log.bytes.data(), sink.log.bytes.size());
+      segment->Add(SinkStream(sink_id, id), state::RecordKind::kBase, std::move(record.bytes));
+      sink.logged.push_back(id);
+      sink.log.bytes.clear();
+      sink.log_batches = 0;
+    }
+  }
+  segment->Add("engine", state::RecordKind::kBase, EncodeEngineRecord());
+  for (auto& [source_id, source] : sources_) {
+    info.offsets[source_id] = source.offset;
+    info.commit_time_us = std::max(info.commit_time_us, source.checkpoint_commit_time_us);
+    source.checkpoint_commit_time_us = 0;
+  }
+  info.wal_sequence = wal_applied_;
+  info.begun_us = begun;
+  info.bytes = segment->bytes();
+  if (pin_durable_) info.snapshot = circuit_->Pin();
+  bytes.Increment(double(info.bytes));
+  in_flight_.emplace(id, std::move(info));
+  changed_ = offsets_changed_ = false;
+  last_checkpoint_us_ = begun;
+  FaultPoint("engine.checkpoint_built");
+  log_->Commit(std::move(segment), [this, id](Status status) {
+    std::lock_guard lock(mutex_);
+    if (status) {
+      durable_ = std::max(durable_, id);
+      changed_cond_.notify_all();
+    }
+    durable_events_.emplace_back(id, std::move(status));
+    wake_.notify_one();
+  });
+  seconds.Observe(double(MonotonicMicros() - begun) / 1e6);
+  return id;
+}
+
+void Core::HandleDurable() {
+  std::deque<std::pair<CheckpointId, Status>> events;
+  {
+    std::lock_guard lock(mutex_);
+    events.swap(durable_events_);
+  }
+  static auto& seconds =
+      metrics::Seconds("tidewater_checkpoint_seconds", "From the beginning of a checkpoint until it is durable");
+  static auto& count = metrics::Counter("tidewater_checkpoints_total", "Durable checkpoints");
+  for (auto& [id, status] : events) {
+    if (!status) Fatal(fmt::format("checkpoint {} could not be written: {}", id, status.error().ToString()));
+    auto it = in_flight_.find(id);
+    TW_CHECK(it != in_flight_.end(), "checkpoint {}", id);
+    auto info = std::move(it->second);
+    in_flight_.erase(it);
+    seconds.Observe(double(MonotonicMicros() - info.begun_us) / 1e6);
+    count.Increment();
+    FaultPoint("engine.checkpoint_durable");
+    for (auto& [source_id, offset] : info.offsets)
+      if (auto source = sources_.find(source_id); source != sources_.end() && source->second.started)
+        source->second.source->Confirm(offset);
+    FaultPoint("engine.confirmed");
+    for (auto& [sink_id, sink] : sinks_)
+      if (sink.sink) sink.sink->CheckpointDurable(id, info.commit_time_us);
+    wal_->Truncate(info.wal_sequence);
+    if (info.snapshot) {
+      std::lock_guard lock(mutex_);
+      durable_snapshot_ = std::move(info.snapshot);
+      changed_cond_.notify_all();
+    }
+  }
+}
+
+Status Core::WaitDurable(CheckpointId id, const Cancelled& cancelled) {
+  std::unique_lock lock(mutex_);
+  while (durable_ < id) {
+    if (stopped_)
+      return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+    if (cancelled && cancelled())
+      return std::unexpected(
+          Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+    changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
+  }
+  return {};
+}
+
+Result<std::shared_ptr<dataflow::Snapshot>> Core::PinDurable(const Cancelled& cancelled) {
+  if (!pin_durable_.exchange(true)) {
+    CheckpointId id = 0;
+    TW_TRY(OnEngine([&] {
+      id = TakeCheckpoint();
+      return Status{};
+    }));
+    TW_TRY(WaitDurable(id, cancelled));
+  }
+  std::unique_lock lock(mutex_);
+  while (!durable_snapshot_) {
+    if (stopped_)
+      return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+    changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
+  }
+  return durable_snapshot_;
+}
+
+Status Core::Flush(const Cancelled& cancelled, std::vector<std::string>& warnings) {
+  CheckpointId id = 0;
+  std::vector<ObjectId> sinks;
+  TW_TRY(OnEngine([&] {
+    id = TakeCheckpoint();
+    for (auto& [sink_id, sink] : sinks_) sinks.push_back(sink_id);
+    return Status{};
+  }));
+  TW_TRY(WaitDurable(id, cancelled));
+  auto deadline = MonotonicMicros() + options_.flush_sink_timeout_ms * 1000;
+  for (auto sink_id : sinks) {
+    while (true) {
+      // Statuses are asked for on the engine's thread: a sink may be dropped while we wait.
+      std::optional<Error> error;
+      bool done = false;
+      std::string name;
+      TW_TRY(OnEngine([&] {
+        auto it = sinks_.find(sink_id);
+        if (it == sinks_.end()) {
+          done = true;
+          return Status{};
+        }
+        name = it->second.name;
+        error = it->second.start_error;
+        if (it->second.sink) {
+          auto status = it->second.sink->GetStatus();
+          done = status.committed >= id;
+          error = status.error;
+        }
+        return Status{};
+      }));
+      if (done) break;
+      if (cancelled && cancelled())
+        return std::unexpected(
+            Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+      if (MonotonicMicros() > deadline) {
+        warnings.push_back(fmt::format("sink \"{}\" has not committed this checkpoint{}", name,
+                                       error ? ": " + error->ToString() : std::string()));
+        break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+  return {};
+}
+
+std::string Core::EncodeWrite(const WriteDeltas& deltas) {
+  state::ByteWriter out;
+  out.Put(uint32_t(deltas.size()));
+  for (auto& [table, delta] : deltas) {
+    out.Put(table);
+    state::EncodeBatch(delta, out);
+  }
+  return std::move(out.bytes);
+}
+
+Result<WriteDeltas> Core::DecodeWrite(const std::string& payload) const {
+  state::ByteReader in(payload);
+  WriteDeltas out;
+  auto contents = catalog_.Current();
+  for (auto n = in.Get<uint32_t>(); n && in.ok; n--) {
+    auto id = in.Get<ObjectId>();
+    auto table = contents->Find(id);
+    if (!table)
+      return std::unexpected(
+          EnvError(ErrorKind::kCorrupt, "the write-ahead log names table {}, which is not there", id));
+    TW_ASSIGN(auto delta, state::DecodeBatch(in, sql::ToSchema(*table).GetTypes()));
+    out.emplace(id, std::move(delta));
+  }
+  if (!in.ok || !in.done())
+    return std::unexpected(EnvError(ErrorKind::kCorrupt, "an entry of the write-ahead log is damaged"));
+  return out;
+}
+
+Status Core::Open() {
+  TW_ASSIGN(store_, io::OpenStore(options_.state, options_.store_options));
+  TW_ASSIGN(log_, state::StateLog::Open(store_));
+  TW_ASSIGN(wal_, state::WriteAheadLog::Open(store_, log_->generation()));
+  return Recover();
+}
+
+Status Core::Recover() {
+  auto begun = MonotonicMicros();
+  Restored restored;
+  bool found = false;
+  TW_TRY(log_->Replay("catalog", [&](state::Record&& record) { return catalog_.Decode(record.payload); }));
+  TW_TRY(log_->Replay("engine", [&](state::Record&& record) -> Status {
+    TW_ASSIGN(restored, DecodeEngineRecord(record.payload));
+    found = true;
+    return {};
+  }));
+  sql::FrontendOptions frontend_options;
+  frontend_options.database = options_.database;
+  frontend_options.memory_limit_bytes = options_.query_memory_bytes;
+  frontend_options.threads = options_.query_threads;
+  frontend_options.temp_directory = options_.temp_directory;
+  TW_ASSIGN(frontend_, sql::Frontend::Make(catalog_, frontend_options));
+  circuit_ = dataflow::Circuit::Make(frontend_->db(), {.workers = options_.workers});
+  next_checkpoint_ = log_->last() + 1;
+  {
+    std::lock_guard lock(mutex_);
+    durable_ = log_->last();
+  }
+
+  for (auto& [id, object] : catalog_.Current()->objects()) {
+    switch (object->type) {
+      case catalog::ObjectType::kSource:
+        if (object->stream_only) circuit_->AddStream(id, sql::ToSchema(*object).GetTypes());
+        break;
+      case catalog::ObjectType::kTable:
+      case catalog::ObjectType::kMaterializedView: {
+        if (object->type == catalog::ObjectType::kTable) {
+          circuit_->AddTable(id, sql::ToSchema(*object));
+        } else {
+          TW_ASSIGN(auto plan, frontend_->LoadPlan(*object));
+          circuit_->AddView(id, std::move(plan), !object->hidden);
+        }
+        auto keyed = *object;
+        keyed.store_key = object->hidden ? std::vector<uint32_t>{} : circuit_->StoreKey(id);
+        TW_TRY(catalog_.Replace(std::move(keyed)));
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  catalog_version_saved_ = catalog_.version();
+  error_table_ = restored.error_table;
+  epoch_ = restored.epoch + (found ? kEpochsPerRestart : 1);
+  TW_TRY(log_->Replay("circuit/", [&](state::Record&& record) { return circuit_->Restore(std::move(record)); }));
+  TW_TRY(circuit_->Restored(epoch_));
+  circuit_->Publish(epoch_);
+  epoch_++;
+  if (!found) {
+    TW_TRY(MakeErrorTable());
+  } else {
+    auto snapshot = circuit_->Pin();
+    auto schema = ErrorTable::TableSchema();
+    std::vector<uint32_t> columns;
+    for (uint32_t i = 0; i < schema.columns.size(); i++) columns.push_back(i);
+    DataChunk chunk;
+    chunk.Initialize(duckdb::Allocator::DefaultAllocator(), schema.GetTypes());
+    for (uint64_t part = 0; part < snapshot->Parts(error_table_); part++) {
+      uint64_t resume = 0;
+      bool more = true;
+      while (more) {
+        chunk.Reset();
+        more = snapshot->Scan(error_table_, part, resume, columns, chunk);
+        for (duckdb::idx_t r = 0; r < chunk.size(); r++) {
+          duckdb::vector<duckdb::Value> row;
+          for (duckdb::idx_t c = 0; c < chunk.ColumnCount(); c++) row.push_back(chunk.GetValue(c, r));
+          errors_.Load(row);
+        }
+      }
+    }
+  }
+
+  // Sinks come before the write-ahead log is replayed: what it brings is new to them.
+  for (auto& [id, object] : catalog_.Current()->objects()) {
+    if (object->type != catalog::ObjectType::kSink) continue;
+    auto& sink = sinks_[id];
+    sink.id = id;
+    sink.input = object->input;
+    sink.name = object->name;
+    auto state = restored.sinks.find(id);
+    if (state == restored.sinks.end())
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "sink \"{}\" has no recorded state", object->name));
+    sink.uuid = state->second.uuid;
+    sink.logged.assign(state->second.logged.begin(), state->second.logged.end());
+    // A target that refuses is shown in SHOW SINKS; its log waits for it.
+    if (auto attached = AttachSink(sink, *object); !attached) {
+      log::error("sink {}: {}", object->name, attached.error().ToString());
+      sink.start_error = attached.error();
+      sink.sink.reset();
+    }
+    circuit_->KeepOutput(sink.input, true);
+  }
+  TW_TRY(ReplaySinkLogs(restored));
+  for (auto& [id, sink] : sinks_)
+    if (sink.sink && log_->last()) sink.sink->CheckpointDurable(log_->last(), 0);
+
+  for (auto& [id, object] : catalog_.Current()->objects()) {
+    if (object->type != catalog::ObjectType::kSource) continue;
+    TW_ASSIGN(auto source, MakeSource(*object));
+    auto state = restored.sources.find(id);
+    if (state == restored.sources.end())
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "source \"{}\" has no recorded state", object->name));
+    source.offset = state->second.offset;
+    source.started = state->second.started;
+    source.rows = state->second.rows;
+    source.events = state->second.events;
+    source.loading.insert(state->second.loading.begin(), state->second.loading.end());
+    loading_.insert(source.loading.begin(), source.loading.end());
+    sources_.emplace(id, std::move(source));
+  }
+  PauseUnreadStreams();
+  TW_TRY(ReplayWal(restored.wal_sequence));
+  log::info("recovered checkpoint={} epoch={} objects={} seconds={:.3f}", log_->last(), epoch_,
+            catalog_.Current()->objects().size(), double(MonotonicMicros() - begun) / 1e6);
+  return {};
+}
+
+Status Core::ReplayWal(uint64_t after) {
+  wal_applied_ = after;
+  uint64_t entries = 0;
+  TW_TRY(wal_->Replay(after, [&](uint64_t sequence, std::string&& payload) -> Status {
+    TW_ASSIGN(auto deltas, DecodeWrite(payload));
+    for (auto& [table, delta] : deltas) circuit_->Push(table, std::move(delta));
+    // One transaction may delete what the one before inserted: each is a step of its own.
+    StepNow();
+    wal_applied_ = sequence;
+    entries++;
+    return {};
+  }));
+  PublishNow();
+  if (entries) log::info("replayed write-ahead log entries={} last={}", entries, wal_applied_);
+  return {};
+}
+
+Status Core::ReplaySinkLogs(const Restored& restored) {
+  std::map<std::pair<CheckpointId, ObjectId>, std::string> records;
+  TW_TRY(log_->Replay("sink/", [&](state::Record&& record) -> Status {
+    unsigned sink = 0;
+    unsigned long long checkpoint = 0;
+    if (sscanf(record.stream.c_str(), "sink/%u/%llu", &sink, &checkpoint) != 2)
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "stream \"{}\" of the state log", record.stream));
+    if (sinks_.contains(sink)) records[{checkpoint, sink}] = std::move(record.payload);
+    return {};
+  }));
+  for (auto& [key, payload] : records) {
+    auto& sink = sinks_.at(key.second);
+    if (!sink.sink) continue;
+    state::ByteReader in(payload);
+    for (auto n = in.Get<uint64_t>(); n && in.ok; n--) {
+      TW_ASSIGN(auto batch, state::DecodeBatch(in, sink.types));
+      sink.sink->Append(key.first, std::move(batch));
+    }
+    if (!in.ok || !in.done())
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "the log of sink \"{}\" is damaged", sink.name));
+  }
+  return {};
+}
+
+}  // namespace tidewater::engine

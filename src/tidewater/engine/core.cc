@@ -1,0 +1,468 @@
+#include "tidewater/engine/core.h"
+#include <unistd.h>
+#include "tidewater/base/check.h"
+#include "tidewater/base/clock.h"
+#include "tidewater/base/fault.h"
+#include "tidewater/base/log.h"
+
+namespace tidewater::engine {
+
+using duckdb::idx_t;
+
+namespace {
+
+Error Stopping() { return EnvError(ErrorKind::kUnavailable, "the engine is shutting down"); }
+
+Error StoppingError() {
+  auto error = Stopping();
+  error.sqlstate = "57P01";
+  return error;
+}
+
+DeltaBatch Copy(const DeltaBatch& batch) {
+  DeltaBatch out;
+  out.types = batch.types;
+  for (auto& c : batch.chunks) {
+    if (c.size() == 0) continue;
+    DeltaChunk copy;
+    copy.rows = std::make_unique<DataChunk>();
+    copy.rows->Initialize(duckdb::Allocator::DefaultAllocator(), c.rows->GetTypes(), c.size());
+    c.rows->Copy(*copy.rows);
+    copy.weights = c.weights;
+    out.chunks.push_back(std::move(copy));
+  }
+  return out;
+}
+
+}  // namespace
+
+Core::Core(EngineOptions options) : options_(std::move(options)) { step_rows_ = options_.min_step_rows; }
+
+Core::~Core() { Stop(false); }
+
+Status Core::Start() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = false;
+    stopped_ = false;
+  }
+  last_checkpoint_us_ = MonotonicMicros();
+  for (auto& [id, source] : sources_) {
+    if (!source.started) continue;
+    // A source that cannot start shows why in SHOW SOURCES; everything else goes on.
+    if (auto started = StartSource(source); !started)
+      log::error("source {}: {}", source.name, started.error().ToString());
+  }
+  thread_ = std::thread([this] { Loop(); });
+  return {};
+}
+
+void Core::Stop(bool last_checkpoint) {
+  if (thread_.joinable()) {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+      stop_checkpoint_ = last_checkpoint;
+    }
+    Wake();
+    thread_.join();
+    if (last_checkpoint) {
+      if (auto flushed = log_->Flush(); !flushed)
+        log::error("the last checkpoint failed: {}", flushed.error().ToString());
+      HandleDurable();
+    }
+  }
+  for (auto& [id, source] : sources_)
+    if (source.source) source.source->Stop();
+  for (auto& [id, sink] : sinks_)
+    if (sink.sink) sink.sink->Stop();
+  sinks_.clear();
+  sources_.clear();
+}
+
+void Core::Wake() {
+  if (woken_.exchange(true)) return;
+  std::lock_guard lock(mutex_);
+  wake_.notify_one();
+}
+
+Status Core::OnEngine(const std::function<Status()>& work) {
+  std::future<Status> done;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_ || stop_) return std::unexpected(StoppingError());
+    auto request = std::make_unique<Request>();
+    request->work = &work;
+    done = request->done.get_future();
+    requests_.push_back(std::move(request));
+    wake_.notify_one();
+  }
+  return done.get();
+}
+
+Status Core::Write(WriteDeltas deltas, std::future<Status>& durable) {
+  std::future<Status> published;
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_ || stop_) return std::unexpected(StoppingError());
+    auto write = std::make_unique<PendingWrite>();
+    write->deltas = std::move(deltas);
+    published = write->published.get_future();
+    durable = write->durable.get_future();
+    writes_.push_back(std::move(write));
+    wake_.notify_one();
+  }
+  return published.get();
+}
+
+Epoch Core::LastWrite(ObjectId table) const {
+  auto it = last_write_.find(table);
+  return it == last_write_.end() ? 0 : it->second;
+}
+
+void Core::FailWaiters(const Error& error) {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  for (auto& request : requests_) request->done.set_value(std::unexpected(error));
+  for (auto& write : writes_) {
+    write->published.set_value(std::unexpected(error));
+    write->durable.set_value(std::unexpected(error));
+  }
+  requests_.clear();
+  writes_.clear();
+  changed_cond_.notify_all();
+}
+
+void Core::Fatal(const std::string& what) {
+  // Nothing that follows could be trusted, and nothing acknowledged is lost: recovery starts from the last checkpoint.
+  spdlog::critical("engine stops the process: {}", what);
+  spdlog::shutdown();
+  _exit(70);
+}
+
+bool Core::AnyOpen() const {
+  for (auto& [id, source] : sources_)
+    if (source.open) return true;
+  return false;
+}
+
+bool Core::RunRequests() {
+  std::deque<std::unique_ptr<Request>> taken;
+  {
+    std::lock_guard lock(mutex_);
+    taken.swap(requests_);
+  }
+  for (auto& request : taken) request->done.set_value((*request->work)());
+  return !taken.empty();
+}
+
+void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& write : writes_) taken.push_back(std::move(write));
+    writes_.clear();
+  }
+  for (auto& write : taken) {
+    auto* promise = new std::promise<Status>(std::move(write->durable));
+    wal_applied_ = wal_->Append(EncodeWrite(write->deltas), [promise](Status status) {
+      promise->set_value(std::move(status));
+      delete promise;
+    });
+    for (auto& [table, delta] : write->deltas) {
+      last_step_rows_ += delta.rows();
+      circuit_->Push(table, std::move(delta));
+      pushed_ = true;
+    }
+  }
+}
+
+bool Core::PollSources() {
+  bool any_open = AnyOpen();
+  if (!any_open) {
+    uint64_t waiting = 0;
+    for (auto& [id, sink] : sinks_)
+      if (sink.sink) waiting = std::max(waiting, sink.sink->GetStatus().log_rows);
+    if (waiting > options_.sink_log_rows_max) return false;
+  }
+  bool more = false;
+  for (auto& [id, source] : sources_) {
+    if (!source.started || source.unread || (any_open && !source.open)) continue;
+    bool stream = source.connector->stream_only;
+    size_t rows = 0;
+    while (rows < step_rows_) {
+      auto batch = source.source->Poll(step_rows_ - rows);
+      if (!batch) break;
+      more = true;
+      size_t batch_rows = batch->RowCount();
+      rows += std::max<size_t>({batch_rows, size_t(batch->events), 1});
+      source.rows += batch_rows;
+      source.events += batch->events ? batch->events : batch_rows;
+      source.rows_metric->Increment(double(batch->events ? batch->events : batch_rows));
+      source.open = batch->continues;
+      if (source.offset != batch->offset) {
+        source.offset = std::move(batch->offset);
+        offsets_changed_ = true;
+      }
+      source.epoch_commit_time_us = std::max(source.epoch_commit_time_us, batch->commit_time_us);
+      for (auto& change : batch->changes) {
+        if (change.rows->size() == 0) continue;
+        pushed_ = true;
+        if (stream) {
+          DeltaBatch delta;
+          delta.types = change.rows->GetTypes();
+          DeltaChunk chunk;
+          chunk.rows = std::move(change.rows);
+          delta.chunks.push_back(std::move(chunk));
+          circuit_->Push(change.table, std::move(delta));
+        } else {
+          circuit_->Push(std::move(change));
+        }
+      }
+      if (!batch->rejected.empty()) {
+        DeltaBatch delta;
+        auto contents = catalog_.Current();
+        for (auto& row : batch->rejected) {
+          auto table = contents->Find(row.table);
+          auto name = table ? table->name : std::to_string(row.table);
+          errors_.Resolve(name, row.key, delta);
+          if (row.resolved) continue;
+          source.rejected++;
+          errors_.Add({name, "source", row.key, row.column, row.value, row.message, row.hint}, 1, delta);
+        }
+        if (!delta.empty()) {
+          circuit_->Push(error_table_, Consolidate(delta));
+          pushed_ = true;
+        }
+      }
+      for (auto table : batch->loaded)
+        if (source.loading.erase(table)) {
+          loaded_now_.push_back(table);
+          offsets_changed_ = true;
+        }
+    }
+    last_step_rows_ += rows;
+  }
+  return more;
+}
+
+void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows, DeltaBatch* owned) {
+  if (rows.rows() == 0) return;
+  auto count = rows.rows();
+  sink.rows += count;
+  sink.rows_metric->Increment(double(count));
+  changed_ = true;
+  if (sink.keeps_log) {
+    state::EncodeBatch(rows, sink.log);
+    sink.log_batches++;
+  }
+  if (sink.sink) sink.sink->Append(next_checkpoint_, owned ? std::move(*owned) : Copy(rows));
+}
+
+void Core::HandToSinks() {
+  for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input), nullptr);
+}
+
+void Core::TakeEvaluationErrors() {
+  // The error table's own change is a step of its own in the same epoch; views on the error table may fail in turn.
+  for (int round = 0; round < 3; round++) {
+    auto errors = circuit_->TakeErrors();
+    if (errors.empty()) return;
+    std::map<ErrorEntry, int64_t> net;
+    auto contents = catalog_.Current();
+    for (auto& e : errors) {
+      auto view = contents->Find(e.view);
+      net[{view ? view->name : std::to_string(e.view), std::to_string(e.node), "", "", e.row, e.message, ""}] +=
+          e.weight;
+    }
+    DeltaBatch delta;
+    for (auto& [entry, weight] : net)
+      if (weight != 0) errors_.Add(entry, weight, delta);
+    if (delta.empty()) return;
+    circuit_->Push(error_table_, std::move(delta));
+    circuit_->Step(epoch_);
+    HandToSinks();
+  }
+}
+
+void Core::StepNow() {
+  auto begun = MonotonicMicros();
+  circuit_->Step(epoch_);
+  static auto& seconds = metrics::Seconds("tidewater_step_seconds", "Duration of one step through all operators");
+  static auto& steps = metrics::Counter("tidewater_steps_total", "Steps run");
+  seconds.Observe(double(MonotonicMicros() - begun) / 1e6);
+  steps.Increment();
+  pushed_ = false;
+  stepped_ = true;
+  changed_ = true;
+  HandToSinks();
+  TakeEvaluationErrors();
+}
+
+void Core::PublishNow() {
+  if (stepped_) {
+    circuit_->Publish(epoch_);
+    epoch_++;
+    stepped_ = false;
+    auto now = WallMicros();
+    for (auto& [id, source] : sources_) {
+      if (!source.epoch_commit_time_us) continue;
+      source.freshness_metric->Observe(double(std::max<int64_t>(0, now - source.epoch_commit_time_us)) / 1e6);
+      source.checkpoint_commit_time_us = std::max(source.checkpoint_commit_time_us, source.epoch_commit_time_us);
+      source.epoch_commit_time_us = 0;
+    }
+  }
+  if (!loaded_now_.empty()) {
+    std::lock_guard lock(mutex_);
+    for (auto table : loaded_now_) loading_.erase(table);
+    loaded_now_.clear();
+    changed_cond_.notify_all();
+  }
+}
+
+void Core::RefreshMetrics() {
+  static auto& memory = metrics::Gauge("tidewater_state_memory_bytes", "Memory of operator state and stored relations");
+  static auto& log_bytes = metrics::Gauge("tidewater_state_log_bytes", "Bytes that recovery would read");
+  static auto& live_bytes = metrics::Gauge("tidewater_state_log_live_bytes", "Bytes of live records in the state log");
+  static auto& published = metrics::Gauge("tidewater_epoch", "The published epoch");
+  static auto& error_rows = metrics::Gauge("tidewater_error_rows", "Rows in tidewater_errors");
+  memory.Set(double(circuit_->MemoryBytes()));
+  log_bytes.Set(double(log_->log_bytes()));
+  live_bytes.Set(double(log_->live_bytes()));
+  published.Set(double(circuit_->published()));
+  error_rows.Set(double(errors_.Count()));
+  EngineReport report;
+  report.epoch = circuit_->published();
+  report.generation = log_->generation();
+  report.memory_bytes = circuit_->MemoryBytes();
+  report.log_bytes = log_->log_bytes();
+  report.live_bytes = log_->live_bytes();
+  report.errors = errors_.Count();
+  report.checkpoint = durable_;
+  for (auto& [id, source] : sources_) {
+    SourceReport r{id, source.name, source.connector->name, {}, source.rows, source.events, source.rejected};
+    if (source.source) r.status = source.source->GetStatus();
+    for (auto& load : r.status.loads)
+      if (load.name.empty())
+        if (auto table = catalog_.Current()->Find(load.table)) load.name = table->name;
+    metrics::Labels labels{{"source", source.name}};
+    metrics::Gauge("tidewater_source_lag_bytes", "Bytes behind the upstream's write position", labels)
+        .Set(double(r.status.lag_bytes));
+    metrics::Gauge("tidewater_source_up", "1 while the source streams or loads", labels)
+        .Set(r.status.state == SourceState::kStreaming || r.status.state == SourceState::kLoading);
+    metrics::Gauge("tidewater_source_retries", "Connection attempts after failures", labels)
+        .Set(double(r.status.retries));
+    metrics::Gauge("tidewater_source_rejected_rows", "Rows that went to the error table", labels)
+        .Set(double(source.rejected));
+    report.sources.push_back(std::move(r));
+  }
+  for (auto& [id, sink] : sinks_) {
+    SinkReport r;
+    r.id = id;
+    r.name = sink.name;
+    r.connector = sink.connector_name;
+    if (auto input = catalog_.Current()->Find(sink.input)) r.input = input->name;
+    r.rows = sink.rows;
+    if (sink.sink) r.status = sink.sink->GetStatus();
+    if (sink.start_error) {
+      r.status.state = SinkState::kFailed;
+      r.status.error = sink.start_error;
+    }
+    metrics::Labels labels{{"sink", sink.name}};
+    metrics::Gauge("tidewater_sink_log_rows", "Rows handed over and not yet committed", labels)
+        .Set(double(r.status.log_rows));
+    metrics::Gauge("tidewater_sink_last_commit_seconds", "Duration of the last commit", labels)
+        .Set(double(r.status.last_commit_ms) / 1e3);
+    metrics::Gauge("tidewater_sink_retries", "Failed attempts to commit or connect", labels)
+        .Set(double(r.status.retries));
+    if (r.status.commits > sink.commits_seen) {
+      sink.commits_metric->Increment(double(r.status.commits - sink.commits_seen));
+      sink.commits_seen = r.status.commits;
+    }
+    report.sinks.push_back(std::move(r));
+  }
+  std::lock_guard lock(mutex_);
+  report.checkpoint = durable_;
+  report_ = std::move(report);
+}
+
+EngineReport Core::Report() {
+  EngineReport report;
+  // Statuses are read on the engine's thread, where sources and sinks come and go.
+  auto read = OnEngine([&] {
+    RefreshMetrics();
+    std::lock_guard lock(mutex_);
+    report = report_;
+    return Status{};
+  });
+  if (!read) {
+    std::lock_guard lock(mutex_);
+    report = report_;
+  }
+  return report;
+}
+
+void Core::Loop() {
+  try {
+    bool more = false;
+    std::vector<std::unique_ptr<PendingWrite>> writes;
+    while (true) {
+      {
+        std::unique_lock lock(mutex_);
+        auto asked = [&] { return stop_ || !requests_.empty() || !writes_.empty() || !durable_events_.empty(); };
+        if (!more) {
+          int64_t wait_us = 1'000'000;
+          if (changed_)
+            wait_us = std::clamp<int64_t>(
+                last_checkpoint_us_ + options_.checkpoint_interval_ms * 1000 - MonotonicMicros(), 0, wait_us);
+          wake_.wait_for(lock, std::chrono::microseconds(wait_us), [&] { return asked() || woken_.load(); });
+        }
+        // Under a trickle of small transactions a step for each would cost more than it serves.
+        if (!stop_ && last_step_rows_ < options_.min_step_rows) {
+          auto rest = last_step_us_ + options_.min_step_interval_us - MonotonicMicros();
+          if (rest > 0 && rest <= options_.min_step_interval_us)
+            wake_.wait_for(lock, std::chrono::microseconds(rest), asked);
+        }
+        if (stop_) break;
+      }
+      woken_.store(false);
+      HandleDurable();
+
+      last_step_rows_ = 0;
+      if (!AnyOpen()) {
+        RunRequests();
+        TakeWrites(writes);
+      }
+      more = PollSources();
+      if (pushed_) {
+        last_step_us_ = MonotonicMicros();
+        StepNow();
+      }
+      if (!AnyOpen()) {
+        auto epoch = epoch_;
+        PublishNow();
+        // The writers still hold the write lock for us.
+        for (auto& write : writes)
+          for (auto& [table, delta] : write->deltas) last_write_[table] = epoch;
+        for (auto& write : writes) write->published.set_value({});
+        writes.clear();
+      }
+      step_rows_ = more && last_step_rows_ >= step_rows_ ? std::min(step_rows_ * 2, options_.max_step_rows)
+                                                         : options_.min_step_rows;
+
+      auto now = MonotonicMicros();
+      if (!AnyOpen() && CheckpointDue(now)) TakeCheckpoint();
+      if (now - last_refresh_us_ >= 1'000'000) {
+        last_refresh_us_ = now;
+        RefreshMetrics();
+      }
+    }
+    // In the middle of an upstream transaction there is no prefix to record: the upstream sends it again.
+    if (stop_checkpoint_ && !AnyOpen() && (changed_ || offsets_changed_)) TakeCheckpoint();
+    for (auto& write : writes) write->published.set_value(std::unexpected(StoppingError()));
+  } catch (const std::exception& e) {
+    Fatal(e.what());
+  }
+  FailWaiters(StoppingError());
+}
+
+}  // namespace tidewater::engine

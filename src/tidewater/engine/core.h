@@ -1,0 +1,252 @@
+// Core: the inside of the engine. The engine's thread owns what is not marked; sessions reach it through OnEngine and
+// Write.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+#include "tidewater/base/ids.h"
+#include "tidewater/base/metrics.h"
+#include "tidewater/base/result.h"
+#include "tidewater/catalog/catalog.h"
+#include "tidewater/dataflow/circuit.h"
+#include "tidewater/engine/engine.h"
+#include "tidewater/engine/error_table.h"
+#include "tidewater/io/object_store.h"
+#include "tidewater/sinks/api/sink.h"
+#include "tidewater/sources/api/source.h"
+#include "tidewater/sql/frontend.h"
+#include "tidewater/state/chunk_codec.h"
+#include "tidewater/state/state_log.h"
+
+namespace tidewater::engine {
+
+/// Exact changes of tables, as one transaction makes them.
+using WriteDeltas = std::map<ObjectId, DeltaBatch>;
+
+/// Says whether the statement that waits has been cancelled.
+using Cancelled = std::function<bool()>;
+
+class Core {
+ public:
+  explicit Core(EngineOptions options);
+  ~Core();
+
+  // --- Life. One thread.
+  Status Open();
+  Status Start();
+  void Stop(bool last_checkpoint);
+
+  // --- For sessions, any thread.
+  const EngineOptions& options() const { return options_; }
+  catalog::Catalog& catalog() { return catalog_; }
+  sql::Frontend& frontend() { return *frontend_; }
+  std::shared_ptr<dataflow::Snapshot> Pin() { return circuit_->Pin(); }
+  /// The newest durable checkpoint's rows (read_mode = 'durable'); the first call turns the pinning on and waits for a
+  /// checkpoint.
+  Result<std::shared_ptr<dataflow::Snapshot>> PinDurable(const Cancelled& cancelled);
+
+  /// Runs `work` on the engine's thread at an epoch boundary and returns its outcome. 57P01 when the engine stops.
+  Status OnEngine(const std::function<Status()>& work);
+
+  /// Held from the read of a row change until its deltas are published, and by DDL while it changes the catalog.
+  std::timed_mutex& write_mutex() { return write_mutex_; }
+  /// Logs and applies one transaction as part of one epoch; returns when it is published. `durable` becomes ready when
+  /// it may be acknowledged. REQUIRES: write_mutex held.
+  Status Write(WriteDeltas deltas, std::future<Status>& durable);
+  /// The epoch in which a Write last changed the table. REQUIRES: write_mutex held.
+  Epoch LastWrite(ObjectId table) const;
+
+  // DDL. `warnings` gets what the user should know besides.
+  Status CreateSource(const sql::CreateSource& statement, const std::string& sql, const Cancelled& cancelled);
+  Status CreateTable(const sql::CreateTable& statement, const std::string& sql, const Cancelled& cancelled);
+  Status CreateView(const sql::CreateView& statement, const std::string& sql, const Cancelled& cancelled);
+  Status CreateSink(const sql::CreateSink& statement, const std::string& sql, const Cancelled& cancelled);
+  Status Drop(const sql::Drop& statement, const Cancelled& cancelled, std::vector<std::string>& warnings);
+  Status AlterSource(const sql::AlterSource& statement, const Cancelled& cancelled);
+  Status Flush(const Cancelled& cancelled, std::vector<std::string>& warnings);
+
+  /// 55000 when one of the relations, or what it reads, is a table in its initial load.
+  Status CheckLoaded(const std::vector<ObjectId>& relations) const;
+  EngineReport Report();
+  ErrorTable& errors() { return errors_; }
+  bool IsErrorTable(ObjectId id) const { return id == error_table_; }
+
+ private:
+  struct SourceRuntime {
+    ObjectId id = 0;
+    std::string name;
+    const SourceConnector* connector = nullptr;
+    std::unique_ptr<Source> source;
+    std::string offset;
+    bool started = false;        ///< Start was called; a stream-only source waits for its first view
+    bool unread = false;         ///< stream-only, and no view reads it any more: not polled
+    bool open = false;           ///< in the middle of an upstream transaction
+    std::set<ObjectId> loading;  ///< tables whose initial load is not complete
+    uint64_t rows = 0, events = 0, rejected = 0;
+    int64_t epoch_commit_time_us = 0;       ///< newest in the epoch that is open
+    int64_t checkpoint_commit_time_us = 0;  ///< newest since the last checkpoint
+    prometheus::Counter* rows_metric = nullptr;
+    prometheus::Histogram* freshness_metric = nullptr;
+  };
+  struct SinkRuntime {
+    ObjectId id = 0;
+    ObjectId input = 0;
+    std::string name, uuid, connector_name;
+    bool keeps_log = true;
+    std::unique_ptr<Sink> sink;
+    std::optional<Error> start_error;
+    Types types;
+    state::ByteWriter log;  ///< encoded deltas since the last checkpoint
+    uint64_t log_batches = 0;
+    std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
+    uint64_t rows = 0;
+    uint64_t commits_seen = 0;
+    prometheus::Counter* rows_metric = nullptr;
+    prometheus::Counter* commits_metric = nullptr;
+  };
+  struct CheckpointInfo {
+    std::map<ObjectId, std::string> offsets;
+    uint64_t wal_sequence = 0;
+    int64_t commit_time_us = 0;
+    int64_t begun_us = 0;
+    uint64_t bytes = 0;
+    std::shared_ptr<dataflow::Snapshot> snapshot;
+  };
+  struct Request {
+    const std::function<Status()>* work;
+    std::promise<Status> done;
+  };
+  struct PendingWrite {
+    WriteDeltas deltas;
+    std::promise<Status> published;
+    std::promise<Status> durable;
+  };
+
+  // core.cc: the loop
+  void Loop();
+  void Wake();
+  bool RunRequests();
+  void TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken);
+  bool PollSources();
+  bool AnyOpen() const;
+  void StepNow();
+  void PublishNow();
+  void HandToSinks();
+  /// `owned`: the same rows, where the sink may have them.
+  void HandToSink(SinkRuntime& sink, const DeltaBatch& rows, DeltaBatch* owned);
+  void TakeEvaluationErrors();
+  void RefreshMetrics();
+  [[noreturn]] void Fatal(const std::string& what);
+  void FailWaiters(const Error& error);
+
+  // checkpoint.cc
+  bool CheckpointDue(int64_t now_us) const;
+  CheckpointId TakeCheckpoint();
+  void HandleDurable();
+  Status WaitDurable(CheckpointId id, const Cancelled& cancelled);
+  std::string EncodeEngineRecord() const;
+  struct Restored {
+    Epoch epoch = 0;
+    uint64_t wal_sequence = 0;
+    struct SourceState {
+      std::string offset;
+      bool started;
+      std::vector<ObjectId> loading;
+      uint64_t rows, events;
+    };
+    struct SinkState {
+      std::string uuid;
+      std::vector<CheckpointId> logged;
+    };
+    std::map<ObjectId, SourceState> sources;
+    std::map<ObjectId, SinkState> sinks;
+    ObjectId error_table = 0;
+  };
+  static Result<Restored> DecodeEngineRecord(const std::string& payload);
+  Status Recover();
+  Status ReplayWal(uint64_t after);
+  Status ReplaySinkLogs(const Restored& restored);
+  static std::string EncodeWrite(const WriteDeltas& deltas);
+  Result<WriteDeltas> DecodeWrite(const std::string& payload) const;
+
+  // ddl.cc
+  Status MakeErrorTable();
+  Result<std::unique_lock<std::timed_mutex>> LockWrites(const Cancelled& cancelled);
+  /// Waits until no table that the relations stand on is in its initial load; with the DDL lock released meanwhile.
+  Status WaitLoaded(const std::vector<ObjectId>& relations, std::unique_lock<std::timed_mutex>& ddl,
+                    const Cancelled& cancelled);
+  Result<std::unique_lock<std::timed_mutex>> LockDdl(const Cancelled& cancelled);
+  std::set<ObjectId> LoadingBelow(const std::vector<ObjectId>& relations) const;
+  Result<SourceRuntime> MakeSource(const catalog::Object& object);
+  SourceTable MakeSourceTable(const catalog::Object& table) const;
+  Status StartSource(SourceRuntime& source);
+  Status StartStreamsOf(const catalog::Object& view);
+  void PauseUnreadStreams();
+  /// Makes and starts the connector's sink of a created object. Not yet known to the loop.
+  Status AttachSink(SinkRuntime& sink, const catalog::Object& object);
+  /// Adds the operators of a view and fills it with the batch result. Engine's thread.
+  Status AddView(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored);
+  /// What a running stream has sent so far, read again by a second reader, piece by piece.
+  std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
+  void RemoveObject(const catalog::Object& object, std::vector<std::string>& warnings);
+
+  // Constant after Open().
+  EngineOptions options_;
+  std::shared_ptr<io::ObjectStore> store_;
+  std::unique_ptr<state::StateLog> log_;
+  std::unique_ptr<state::WriteAheadLog> wal_;
+  catalog::Catalog catalog_;
+  std::unique_ptr<sql::Frontend> frontend_;
+  std::unique_ptr<dataflow::Circuit> circuit_;
+  ObjectId error_table_ = 0;
+
+  ErrorTable errors_;  ///< locks itself
+
+  // The engine's thread.
+  std::map<ObjectId, SourceRuntime> sources_;
+  std::map<ObjectId, SinkRuntime> sinks_;
+  Epoch epoch_ = 1;  ///< the open one
+  bool pushed_ = false, stepped_ = false;
+  bool changed_ = false, offsets_changed_ = false;
+  std::vector<ObjectId> loaded_now_;
+  std::vector<std::string> dropped_streams_;  ///< of the state log, to be ended by the next checkpoint
+  CheckpointId next_checkpoint_ = 1;
+  std::map<CheckpointId, CheckpointInfo> in_flight_;
+  uint64_t wal_applied_ = 0;
+  uint64_t catalog_version_saved_ = 0;
+  int64_t last_checkpoint_us_ = 0, last_step_us_ = 0, last_refresh_us_ = 0;
+  size_t step_rows_ = 0, last_step_rows_ = 0;
+  std::thread thread_;
+
+  // Shared, guarded by mutex_.
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;          ///< the engine's thread waits here
+  std::condition_variable changed_cond_;  ///< sessions wait here for durable_ and loading_
+  std::deque<std::unique_ptr<Request>> requests_;
+  std::deque<std::unique_ptr<PendingWrite>> writes_;
+  std::deque<std::pair<CheckpointId, Status>> durable_events_;
+  CheckpointId durable_ = 0;
+  std::shared_ptr<dataflow::Snapshot> durable_snapshot_;
+  std::set<ObjectId> loading_;
+  bool stop_ = false, stop_checkpoint_ = false, stopped_ = true;
+  EngineReport report_;
+
+  std::atomic<bool> woken_{false};
+  std::atomic<bool> pin_durable_{false};
+
+  std::timed_mutex write_mutex_;
+  std::map<ObjectId, Epoch> last_write_;  ///< guarded by write_mutex_
+  std::timed_mutex ddl_mutex_;
+};
+
+}  // namespace tidewater::engine

@@ -1,0 +1,759 @@
+// CREATE, DROP, ALTER. Each runs on its session's thread up to the change itself, which happens on the engine's thread
+// between epochs and is durable before it is acknowledged. A statement that fails leaves nothing behind.
+#include <random>
+#include "tidewater/engine/core.h"
+#include "tidewater/base/check.h"
+#include "tidewater/base/log.h"
+#include "tidewater/sql/plan_codec.h"
+
+namespace tidewater::engine {
+
+using catalog::Object;
+using catalog::ObjectPtr;
+using catalog::ObjectType;
+
+namespace {
+
+Error CancelledError() {
+  return Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0};
+}
+
+Result<std::unique_lock<std::timed_mutex>> LockTimed(std::timed_mutex& mutex, const Cancelled& cancelled) {
+  std::unique_lock lock(mutex, std::defer_lock);
+  while (!lock.try_lock_for(std::chrono::milliseconds(50)))
+    if (cancelled && cancelled()) return std::unexpected(CancelledError());
+  return lock;
+}
+
+std::string NewUuid() {
+  std::random_device random;
+  auto word = [&] { return uint32_t(random()); };
+  auto a = word(), b = word(), c = word(), d = word();
+  return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:04x}{:08x}", a, b >> 16, b & 0xfff, (c >> 16 & 0x3fff) | 0x8000,
+                     c & 0xffff, d);
+}
+
+/// Splits WITH options into plain ones and secrets.
+void SetOptions(Object& object, const sql::Options& options) {
+  for (auto& [name, value] : options) {
+    if (IsSecretOption(name)) {
+      object.secrets.emplace(name, Secret(value));
+    } else {
+      object.options.emplace(name, value);
+    }
+  }
+}
+
+Result<std::string> ConnectorOf(const sql::Options& options) {
+  auto it = options.find("connector");
+  if (it == options.end())
+    return std::unexpected(
+        UserError("22023", "the option \"connector\" is missing").WithHint("WITH (connector = '...')"));
+  return it->second;
+}
+
+}  // namespace
+
+Result<std::unique_lock<std::timed_mutex>> Core::LockWrites(const Cancelled& cancelled) {
+  return LockTimed(write_mutex_, cancelled);
+}
+Result<std::unique_lock<std::timed_mutex>> Core::LockDdl(const Cancelled& cancelled) {
+  return LockTimed(ddl_mutex_, cancelled);
+}
+
+std::set<ObjectId> Core::LoadingBelow(const std::vector<ObjectId>& relations) const {
+  std::set<ObjectId> loading, out, seen;
+  {
+    std::lock_guard lock(mutex_);
+    if (loading_.empty()) return out;
+    loading = loading_;
+  }
+  auto contents = catalog_.Current();
+  std::vector<ObjectId> todo = relations;
+  while (!todo.empty()) {
+    auto id = todo.back();
+    todo.pop_back();
+    if (!seen.insert(id).second) continue;
+    if (loading.contains(id)) out.insert(id);
+    if (auto object = contents->Find(id); object && object->type != ObjectType::kTable)
+      for (auto below : object->depends_on) todo.push_back(below);
+  }
+  return out;
+}
+
+Status Core::CheckLoaded(const std::vector<ObjectId>& relations) const {
+  auto loading = LoadingBelow(relations);
+  if (loading.empty()) return {};
+  auto table = catalog_.Current()->Find(*loading.begin());
+  return std::unexpected(UserError("55000", "table \"{}\" is in its initial load", table ? table->name : "?")
+                             .WithHint("Its rows become visible together when the load is complete: see SHOW JOBS."));
+}
+
+Status Core::WaitLoaded(const std::vector<ObjectId>& relations, std::unique_lock<std::timed_mutex>& ddl,
+                        const Cancelled& cancelled) {
+  while (!LoadingBelow(relations).empty()) {
+    ddl.unlock();
+    {
+      std::unique_lock lock(mutex_);
+      if (stopped_)
+        return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+      changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
+    }
+    if (cancelled && cancelled()) return std::unexpected(CancelledError());
+    TW_ASSIGN(ddl, LockDdl(cancelled));
+  }
+  return {};
+}
+
+Status Core::MakeErrorTable() {
+  Object object;
+  object.id = catalog_.NextId();
+  object.type = ObjectType::kTable;
+  object.name = kErrorTable;
+  auto schema = ErrorTable::TableSchema();
+  object.columns = sql::FromColumns(schema.columns);
+  object.sql = "-- made by Tidewater: rows that could not be held or evaluated";
+  circuit_->AddTable(object.id, schema);
+  error_table_ = object.id;
+  object.store_key = circuit_->StoreKey(object.id);
+  changed_ = true;
+  return catalog_.Add(std::move(object));
+}
+
+Result<Core::SourceRuntime> Core::MakeSource(const Object& object) {
+  SourceRuntime runtime;
+  runtime.id = object.id;
+  runtime.name = object.name;
+  TW_ASSIGN(auto connector, ConnectorOf(object.ClearOptions()));
+  TW_ASSIGN(runtime.connector, SourceRegistry::Get().Find(connector));
+  SourceOptions options;
+  options.id = object.id;
+  options.name = object.name;
+  options.options = object.ClearOptions();
+  options.wake = [this] { Wake(); };
+  TW_ASSIGN(runtime.source, runtime.connector->make(std::move(options)));
+  metrics::Labels labels{{"source", object.name}};
+  runtime.rows_metric = &metrics::Counter("tidewater_source_rows_total", "Rows or events taken from a source", labels);
+  runtime.freshness_metric =
+      &metrics::Seconds("tidewater_freshness_seconds", "From the upstream's commit until views show it", labels);
+  return runtime;
+}
+
+SourceTable Core::MakeSourceTable(const Object& table) const {
+  SourceTable out;
+  out.id = table.id;
+  out.upstream_name = table.upstream_table;
+  out.schema = sql::ToSchema(table);
+  out.options = table.options;
+  return out;
+}
+
+/// Starts a source at its offset, its tables first. The engine's thread, or before it runs.
+Status Core::StartSource(SourceRuntime& source) {
+  auto contents = catalog_.Current();
+  auto object = contents->Find(source.id);
+  if (source.connector->stream_only) {
+    SourceTable table;
+    table.id = source.id;
+    table.schema = sql::ToSchema(*object);
+    table.needed = circuit_->NeededColumns(source.id);
+    TW_TRY(source.source->AddTable(table));
+  } else {
+    for (auto& [id, candidate] : contents->objects())
+      if (candidate->type == ObjectType::kTable && candidate->source == source.id)
+        if (auto added = source.source->AddTable(MakeSourceTable(*candidate)); !added)
+          log::error("source {}: table {}: {}", source.name, candidate->name, added.error().ToString());
+  }
+  source.started = true;
+  return source.source->Start(source.offset);
+}
+
+void Core::PauseUnreadStreams() {
+  auto contents = catalog_.Current();
+  for (auto& [id, source] : sources_) source.unread = source.connector->stream_only && contents->Dependents(id).empty();
+}
+
+Status Core::AttachSink(SinkRuntime& sink, const Object& object) {
+  auto contents = catalog_.Current();
+  auto input = contents->Find(object.input);
+  if (!input) return std::unexpected(EnvError(ErrorKind::kCorrupt, "sink \"{}\" has lost its input", object.name));
+  TW_ASSIGN(auto connector_name, ConnectorOf(object.options));
+  TW_ASSIGN(auto* connector, SinkRegistry::Get().Find(connector_name));
+  auto info = frontend_->Describe(object.input);
+  SinkOptions options;
+  options.id = object.id;
+  options.name = object.name;
+  options.uuid = sink.uuid;
+  options.options = object.ClearOptions();
+  options.input = sql::ToSchema(*input);
+  if (options.input.primary_key.empty() && !info.unique_keys.empty())
+    options.input.primary_key = info.unique_keys.front();
+  options.generation = log_->generation();
+  options.append_only_input = info.append_only;
+  options.state_dir = options_.state;
+  sink.connector_name = connector_name;
+  sink.keeps_log = connector->keeps_log;
+  sink.types = options.input.GetTypes();
+  metrics::Labels labels{{"sink", object.name}};
+  sink.rows_metric = &metrics::Counter("tidewater_sink_rows_total", "Row changes handed to a sink", labels);
+  sink.commits_metric = &metrics::Counter("tidewater_sink_commits_total", "Commits of a sink", labels);
+  TW_ASSIGN(sink.sink, connector->make(std::move(options)));
+  return sink.sink->Start();
+}
+
+Status Core::CreateSource(const sql::CreateSource& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  Object object;
+  object.type = ObjectType::kSource;
+  object.schema = statement.name.SchemaOrDefault();
+  object.name = statement.name.name;
+  object.sql = sql_text;
+  if (catalog_.Current()->Find(object.schema, object.name)) {
+    if (statement.if_not_exists) return {};
+    return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+  SetOptions(object, statement.options);
+  TW_ASSIGN(auto connector_name, ConnectorOf(statement.options));
+  TW_ASSIGN(auto* connector, SourceRegistry::Get().Find(connector_name));
+  TW_TRY(connector->validate(statement.options));
+  object.stream_only = connector->stream_only;
+  if (connector->stream_only) {
+    TW_ASSIGN(auto schema, connector->fixed_schema(statement.options));
+    object.columns = sql::FromColumns(schema.columns);
+  }
+  if (!statement.columns.empty())
+    return std::unexpected(UserError("0A000", "a source of connector '{}' takes no column list", connector_name)
+                               .WithHint("Columns are named in CREATE TABLE ... FROM this source."));
+  object.id = catalog_.NextId();
+  TW_ASSIGN(auto runtime, MakeSource(object));
+
+  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    if (object.stream_only) {
+      circuit_->AddStream(object.id, sql::ToSchema(object).GetTypes());
+    } else {
+      TW_TRY(runtime.source->Start(""));
+      runtime.started = true;
+    }
+    if (auto added = catalog_.Add(object); !added) {
+      if (object.stream_only) circuit_->Drop(object.id);
+      runtime.source->Stop();
+      return added;
+    }
+    sources_.emplace(object.id, std::move(runtime));
+    checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  return WaitDurable(checkpoint, nullptr);
+}
+
+Status Core::CreateTable(const sql::CreateTable& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  Object object;
+  object.type = ObjectType::kTable;
+  object.schema = statement.name.SchemaOrDefault();
+  object.name = statement.name.name;
+  object.sql = sql_text;
+  auto contents = catalog_.Current();
+  if (contents->Find(object.schema, object.name)) {
+    if (statement.if_not_exists) return {};
+    return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+  Schema schema;
+  Source* source = nullptr;
+  if (!statement.all_columns) {
+    TW_ASSIGN(schema, frontend_->ResolveColumns(statement.columns));
+  }
+  if (statement.source) {
+    auto upstream = contents->Find(statement.source->SchemaOrDefault(), statement.source->name);
+    if (!upstream) return std::unexpected(UserError("42P01", "source \"{}\" does not exist", statement.source->name));
+    if (upstream->type != ObjectType::kSource)
+      return std::unexpected(UserError("42809", "\"{}\" is not a source", statement.source->name));
+    if (upstream->stream_only)
+      return std::unexpected(UserError("0A000", "rows of source \"{}\" are not stored", upstream->name)
+                                 .WithHint("Create a materialized view over it."));
+    object.source = upstream->id;
+    object.depends_on = {upstream->id};
+    object.upstream_table = statement.upstream_table;
+    TW_TRY(OnEngine([&]() -> Status {
+      source = sources_.at(upstream->id).source.get();
+      return {};
+    }));
+    // The DDL lock keeps the source alive. Describe may wait for the network.
+    if (statement.all_columns) {
+      TW_ASSIGN(schema, source->Describe(statement.upstream_table));
+    }
+  } else if (statement.all_columns) {
+    return std::unexpected(UserError("42601", "CREATE TABLE (*) needs FROM a source"));
+  }
+  if (!statement.source && !statement.options.empty())
+    return std::unexpected(UserError("22023", "a plain table takes no WITH options")
+                               .WithHint("CREATE SOURCE first, then CREATE TABLE ... FROM it."));
+  object.columns = sql::FromColumns(schema.columns);
+  object.primary_key = schema.primary_key;
+  SetOptions(object, statement.options);
+  object.id = catalog_.NextId();
+
+  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    circuit_->AddTable(object.id, schema);
+    object.store_key = circuit_->StoreKey(object.id);
+    if (source) {
+      if (auto added = source->AddTable(MakeSourceTable(object)); !added) {
+        circuit_->Drop(object.id);
+        return added;
+      }
+    }
+    // Pins from now on know the relation: only then may anybody find its name.
+    stepped_ = true;
+    PublishNow();
+    if (source) {
+      sources_.at(object.source).loading.insert(object.id);
+      std::lock_guard lock(mutex_);
+      loading_.insert(object.id);
+    }
+    if (auto added = catalog_.Add(object); !added) {
+      if (source) {
+        (void)source->RemoveTable(object.id);
+        sources_.at(object.source).loading.erase(object.id);
+        std::lock_guard lock(mutex_);
+        loading_.erase(object.id);
+      }
+      circuit_->Drop(object.id);
+      return added;
+    }
+    checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  return WaitDurable(checkpoint, nullptr);
+}
+
+std::optional<DeltaBatch> Core::NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers) {
+  auto& source = sources_.at(stream);
+  if (!source.started || source.events == 0) return std::nullopt;
+  auto it = readers.find(stream);
+  if (it == readers.end()) {
+    auto object = catalog_.Current()->Find(stream);
+    auto reader = MakeSource(*object);
+    TW_CHECK(reader.has_value(), "{}", reader.error().ToString());
+    it = readers.emplace(stream, std::move(*reader)).first;
+    auto started = StartSource(it->second);
+    TW_CHECK(started.has_value(), "{}", started.error().ToString());
+  }
+  auto& reader = it->second;
+  while (reader.events < source.events) {
+    auto batch = reader.source->Poll(std::min<uint64_t>(source.events - reader.events, options_.max_step_rows));
+    if (!batch) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      continue;
+    }
+    reader.events += batch->events ? batch->events : batch->RowCount();
+    DeltaBatch out;
+    for (auto& change : batch->changes) {
+      if (change.rows->size() == 0) continue;
+      out.types = change.rows->GetTypes();
+      DeltaChunk chunk;
+      chunk.rows = std::move(change.rows);
+      out.chunks.push_back(std::move(chunk));
+    }
+    if (!out.empty()) return out;
+  }
+  TW_CHECK_EQ(reader.events, source.events);
+  reader.source->Stop();
+  return std::nullopt;
+}
+
+/// Streams that a view reads, directly; what it reads through stored views was taken there.
+Status Core::AddView(Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored) {
+  circuit_->AddView(view.id, std::move(plan), stored);
+  if (stored) view.store_key = circuit_->StoreKey(view.id);
+  // Streams that run already must send the columns that only this view needs from the same event on.
+  for (auto below : view.depends_on) {
+    auto it = sources_.find(below);
+    if (it == sources_.end() || !it->second.connector->stream_only || !it->second.started) continue;
+    SourceTable table;
+    table.id = below;
+    table.schema = sql::ToSchema(*catalog_.Current()->Find(below));
+    table.needed = circuit_->NeededColumns(below);
+    TW_TRY(it->second.source->AddTable(table));
+  }
+  std::map<ObjectId, SourceRuntime> readers;
+  circuit_->Backfill(view.id, epoch_, [&](ObjectId stream) { return NextOfStream(stream, readers); });
+  stepped_ = true;
+  changed_ = true;
+  return {};
+}
+
+Status Core::StartStreamsOf(const Object& view) {
+  for (auto below : view.depends_on) {
+    auto it = sources_.find(below);
+    if (it == sources_.end() || !it->second.connector->stream_only || it->second.started) continue;
+    TW_TRY(StartSource(it->second));
+  }
+  PauseUnreadStreams();
+  return {};
+}
+
+Status Core::CreateView(const sql::CreateView& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  Object object;
+  object.type = statement.materialized ? ObjectType::kMaterializedView : ObjectType::kView;
+  object.schema = statement.name.SchemaOrDefault();
+  object.name = statement.name.name;
+  object.sql = sql_text;
+  object.query = statement.query;
+  SetOptions(object, statement.options);
+  auto in_statement = [&](Error error) {
+    if (error.position) error.position += statement.query_position - 1;
+    return std::unexpected(std::move(error));
+  };
+  auto existing = [&]() { return catalog_.Current()->Find(object.schema, object.name); };
+  if (auto found = existing()) {
+    if (statement.if_not_exists) return {};
+    if (!(statement.or_replace && found->type == ObjectType::kView))
+      return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+
+  if (!statement.materialized) {
+    auto described = frontend_->DescribeView(statement.query, statement.column_names);
+    if (!described) return in_statement(std::move(described.error()));
+    object.columns = sql::FromColumns(described->columns);
+    object.depends_on = described->depends_on;
+    auto found = existing();
+    object.id = found ? found->id : catalog_.NextId();
+    TW_ASSIGN(auto writes, LockWrites(cancelled));
+    CheckpointId checkpoint = 0;
+    TW_TRY(OnEngine([&]() -> Status {
+      TW_TRY(found ? catalog_.Replace(object) : catalog_.Add(object));
+      checkpoint = TakeCheckpoint();
+      return {};
+    }));
+    return WaitDurable(checkpoint, nullptr);
+  }
+
+  std::optional<sql::ViewPlan> plan;
+  while (true) {
+    auto planned = frontend_->PlanView(statement.query, statement.column_names);
+    if (!planned) return in_statement(std::move(planned.error()));
+    plan = std::move(*planned);
+    if (LoadingBelow(plan->depends_on).empty()) break;
+    TW_TRY(WaitLoaded(plan->depends_on, ddl, cancelled));
+    if (existing()) return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+  object.columns = sql::FromColumns(plan->columns);
+  object.depends_on = plan->depends_on;
+  TW_ASSIGN(object.plan, sql::EncodePlan(*plan->plan));
+  object.id = catalog_.NextId();
+  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    auto made = AddView(object, std::move(plan->plan), true);
+    if (made) {
+      // Before its errors are taken: their entries carry the view's name.
+      made = catalog_.Add(object);
+    }
+    if (made) {
+      TakeEvaluationErrors();
+      PublishNow();
+      made = StartStreamsOf(object);
+      if (!made) catalog_.Remove({object.id});
+    }
+    if (!made) {
+      circuit_->Drop(object.id);
+      PublishNow();
+      return made;
+    }
+    checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  return WaitDurable(checkpoint, nullptr);
+}
+
+Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  Object object;
+  object.type = ObjectType::kSink;
+  object.schema = statement.name.SchemaOrDefault();
+  object.name = statement.name.name;
+  object.sql = sql_text;
+  auto taken = [&]() { return catalog_.Current()->Find(object.schema, object.name) != nullptr; };
+  if (taken()) {
+    if (statement.if_not_exists) return {};
+    return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+  SetOptions(object, statement.options);
+  TW_ASSIGN(auto connector_name, ConnectorOf(statement.options));
+  TW_ASSIGN(auto* connector, SinkRegistry::Get().Find(connector_name));
+
+  // AS SELECT: a view of its own, whose rows are not kept.
+  std::optional<Object> hidden;
+  std::optional<sql::ViewPlan> plan;
+  ObjectPtr input;
+  Schema input_schema;
+  while (true) {
+    std::vector<ObjectId> reads;
+    if (statement.from) {
+      input = catalog_.Current()->Find(statement.from->SchemaOrDefault(), statement.from->name);
+      if (!input)
+        return std::unexpected(UserError("42P01", "relation \"{}\" does not exist", statement.from->ToString()));
+      if (input->type != ObjectType::kTable && input->type != ObjectType::kMaterializedView)
+        return std::unexpected(
+            UserError("42809", "\"{}\" is not a table or materialized view", input->name)
+                .WithHint(fmt::format("CREATE SINK {} AS SELECT ... FROM {} ...", object.name, input->name)));
+      reads = {input->id};
+      input_schema = sql::ToSchema(*input);
+    } else {
+      auto planned = frontend_->PlanView(statement.query);
+      if (!planned) {
+        auto error = std::move(planned.error());
+        if (error.position) error.position += statement.query_position - 1;
+        return std::unexpected(std::move(error));
+      }
+      plan = std::move(*planned);
+      reads = plan->depends_on;
+      input_schema = {plan->columns, {}};
+    }
+    if (LoadingBelow(reads).empty()) break;
+    TW_TRY(WaitLoaded(reads, ddl, cancelled));
+    if (taken()) return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
+  }
+  SinkRuntime runtime;
+  runtime.uuid = NewUuid();
+  runtime.name = object.name;
+  if (plan) {
+    hidden.emplace();
+    hidden->id = catalog_.NextId();
+    hidden->type = ObjectType::kMaterializedView;
+    hidden->schema = object.schema;
+    hidden->name = "__sink_" + object.name;
+    hidden->hidden = true;
+    hidden->query = statement.query;
+    hidden->columns = sql::FromColumns(plan->columns);
+    hidden->depends_on = plan->depends_on;
+    TW_ASSIGN(hidden->plan, sql::EncodePlan(*plan->plan));
+    object.input = hidden->id;
+    if (!plan->plan->unique_keys.empty()) input_schema.primary_key = plan->plan->unique_keys.front();
+  } else {
+    object.input = input->id;
+    if (auto info = frontend_->Describe(input->id); input_schema.primary_key.empty() && !info.unique_keys.empty())
+      input_schema.primary_key = info.unique_keys.front();
+  }
+  TW_TRY(connector->validate(statement.options, input_schema));
+  object.id = catalog_.NextId();
+  object.depends_on = {object.input};
+  object.columns = sql::FromColumns(input_schema.columns);
+  runtime.id = object.id;
+  runtime.input = object.input;
+
+  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  // The hidden view is in the catalog before the sink asks for it, and away again when the sink cannot be made.
+  if (hidden) TW_TRY(catalog_.Add(*hidden));
+  auto undo = [&] {
+    if (hidden) catalog_.Remove({hidden->id});
+  };
+  if (auto attached = AttachSink(runtime, object); !attached) {
+    if (runtime.sink) runtime.sink->Stop();
+    undo();
+    return attached;
+  }
+  CheckpointId checkpoint = 0;
+  auto made = OnEngine([&]() -> Status {
+    circuit_->KeepOutput(object.input, false);
+    if (hidden) {
+      // What the view holds at its creation is what its first step puts out.
+      if (auto added = AddView(*hidden, std::move(plan->plan), false); !added) {
+        circuit_->Drop(hidden->id);
+        return added;
+      }
+      circuit_->KeepOutput(object.input, true);
+    }
+    if (auto added = catalog_.Add(object); !added) {
+      if (hidden) circuit_->Drop(hidden->id);
+      return added;
+    }
+    auto& sink = sinks_[object.id] = std::move(runtime);
+    if (hidden) {
+      HandToSink(sink, circuit_->Output(object.input), nullptr);
+      TakeEvaluationErrors();
+      PublishNow();
+      if (auto started = StartStreamsOf(*hidden); !started) log::error("{}", started.error().ToString());
+    } else {
+      circuit_->KeepOutput(object.input, true);
+      auto snapshot = circuit_->Pin();
+      std::vector<uint32_t> columns;
+      for (uint32_t i = 0; i < sink.types.size(); i++) columns.push_back(i);
+      for (uint64_t part = 0, parts = snapshot->Parts(object.input); part < parts; part++) {
+        uint64_t resume = 0;
+        for (bool more = true; more;) {
+          DeltaBatch rows;
+          rows.types = sink.types;
+          DeltaChunk chunk;
+          chunk.rows = std::make_unique<DataChunk>();
+          chunk.rows->Initialize(duckdb::Allocator::DefaultAllocator(), sink.types);
+          more = snapshot->Scan(object.input, part, resume, columns, *chunk.rows);
+          if (chunk.rows->size() == 0) continue;
+          rows.chunks.push_back(std::move(chunk));
+          HandToSink(sink, rows, &rows);
+        }
+      }
+    }
+    checkpoint = TakeCheckpoint();
+    return {};
+  });
+  if (!made) {
+    if (runtime.sink) runtime.sink->Stop();
+    undo();
+    return made;
+  }
+  return WaitDurable(checkpoint, nullptr);
+}
+
+void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings) {
+  switch (object.type) {
+    case ObjectType::kSink: {
+      auto it = sinks_.find(object.id);
+      if (it == sinks_.end()) break;
+      if (it->second.sink) it->second.sink->Stop();
+      for (auto checkpoint : it->second.logged)
+        dropped_streams_.push_back(fmt::format("sink/{}/{}", object.id, checkpoint));
+      auto input = it->second.input;
+      sinks_.erase(it);
+      bool kept = false;
+      for (auto& [id, other] : sinks_) kept |= other.input == input;
+      if (!kept) circuit_->KeepOutput(input, false);
+      break;
+    }
+    case ObjectType::kMaterializedView:
+      circuit_->Drop(object.id);
+      break;
+    case ObjectType::kTable: {
+      if (object.source) {
+        auto& source = sources_.at(object.source);
+        source.loading.erase(object.id);
+        {
+          std::lock_guard lock(mutex_);
+          loading_.erase(object.id);
+          changed_cond_.notify_all();
+        }
+        if (auto removed = source.source->RemoveTable(object.id); !removed)
+          warnings.push_back(fmt::format("table \"{}\" is still in the upstream's publication: {}", object.name,
+                                         removed.error().ToString()));
+      }
+      circuit_->Drop(object.id);
+      break;
+    }
+    case ObjectType::kSource: {
+      auto it = sources_.find(object.id);
+      if (it == sources_.end()) break;
+      it->second.source->Stop();
+      if (auto dropped = it->second.source->DropUpstream(); !dropped)
+        warnings.push_back(fmt::format("what source \"{}\" created upstream may still be there: {}", object.name,
+                                       dropped.error().ToString()));
+      if (object.stream_only) circuit_->Drop(object.id);
+      sources_.erase(it);
+      break;
+    }
+    case ObjectType::kView:
+      break;
+  }
+  DeltaBatch forgotten;
+  errors_.Forget(object.name, forgotten);
+  if (!forgotten.empty()) {
+    circuit_->Push(error_table_, std::move(forgotten));
+    pushed_ = true;
+  }
+}
+
+Status Core::Drop(const sql::Drop& statement, const Cancelled& cancelled, std::vector<std::string>& warnings) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  auto contents = catalog_.Current();
+  std::vector<ObjectPtr> all;
+  std::set<ObjectId> seen;
+  for (auto& name : statement.names) {
+    auto object = contents->Find(name.SchemaOrDefault(), name.name);
+    if (!object || object->hidden) {
+      if (statement.if_exists) {
+        warnings.push_back(
+            fmt::format("{} \"{}\" does not exist, skipping", catalog::ToString(statement.type), name.ToString()));
+        continue;
+      }
+      auto state = statement.type == ObjectType::kTable || statement.type == ObjectType::kView ||
+                           statement.type == ObjectType::kMaterializedView
+                       ? "42P01"
+                       : "42704";
+      return std::unexpected(
+          UserError(state, "{} \"{}\" does not exist", catalog::ToString(statement.type), name.ToString()));
+    }
+    if (object->type != statement.type) {
+      std::string kind = catalog::ToString(object->type);
+      for (auto& c : kind) c = char(std::toupper(c));
+      return std::unexpected(
+          UserError("42809", "\"{}\" is not a {}", object->name, catalog::ToString(statement.type))
+              .WithHint(fmt::format("Use DROP {} to remove a {}.", kind, catalog::ToString(object->type))));
+    }
+    if (object->id == error_table_)
+      return std::unexpected(UserError("42501", "table \"{}\" belongs to the system", object->name));
+    TW_ASSIGN(auto dropped, contents->PlanDrop(object->id, statement.cascade));
+    for (auto& d : dropped)
+      if (seen.insert(d->id).second) all.push_back(d);
+  }
+  if (all.empty()) return {};
+  // Dependents have larger ids than what they stand on, whatever names they were found by.
+  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a->id > b->id; });
+  // A sink AS SELECT takes its hidden view along.
+  for (size_t i = 0; i < all.size(); i++)
+    if (all[i]->type == ObjectType::kSink)
+      if (auto input = contents->Find(all[i]->input); input && input->hidden && seen.insert(input->id).second)
+        all.push_back(input);
+  std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a->id > b->id; });
+
+  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    std::vector<ObjectId> ids;
+    for (auto& object : all) ids.push_back(object->id);
+    catalog_.Remove(ids);
+    // Sinks AS SELECT have a larger id than their view: dependents always come first.
+    for (auto& object : all) RemoveObject(*object, warnings);
+    PauseUnreadStreams();
+    if (pushed_) StepNow();
+    stepped_ = true;
+    PublishNow();
+    checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  for (auto& object : all) last_write_.erase(object->id);
+  return WaitDurable(checkpoint, nullptr);
+}
+
+Status Core::AlterSource(const sql::AlterSource& statement, const Cancelled& cancelled) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  auto object = catalog_.Current()->Find(statement.name.SchemaOrDefault(), statement.name.name);
+  if (!object || object->type != ObjectType::kSource)
+    return std::unexpected(UserError("42704", "source \"{}\" does not exist", statement.name.ToString()));
+  auto altered = *object;
+  for (auto& [name, value] : statement.options) {
+    if (IsSecretOption(name)) {
+      altered.secrets.insert_or_assign(name, Secret(value));
+    } else {
+      altered.options.insert_or_assign(name, value);
+    }
+  }
+  auto options = altered.ClearOptions();
+  if (options["connector"] != object->ClearOptions()["connector"])
+    return std::unexpected(UserError("22023", "the connector of a source cannot be altered"));
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    auto& source = sources_.at(altered.id);
+    TW_TRY(source.connector->validate(options));
+    TW_TRY(source.source->Alter(options));
+    TW_TRY(catalog_.Replace(altered));
+    checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  return WaitDurable(checkpoint, nullptr);
+}
+
+}  // namespace tidewater::engine
