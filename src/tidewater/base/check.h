@@ -7,9 +7,9 @@ namespace tidewater {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* expr, const std::string& values);
 }
 
-#define TW_CHECK(cond, ...)                                                                            \
-  do {                                                                                                 \
-    if (!(cond)) [[unlikely]]                                                                          \
+#define TW_CHECK(cond, ...)                                                                              \
+  do {                                                                                                   \
+    if (!(cond)) [[unlikely]]                                                                            \
       ::tidewater::CheckFailed(__FILE__, __LINE__, #cond, ::tidewater::internal::Describe(__VA_ARGS__)); \
   } while (0)
 #define TW_CHECK_EQ(a, b) TW_CHECK((a) == (b), "{} vs {}", (a), (b))

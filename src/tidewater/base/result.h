@@ -34,9 +34,18 @@ struct Error {
   /// 1-based character position in the statement, 0 when unknown.
   int position = 0;
 
-  Error&& WithDetail(std::string d) && { detail = std::move(d); return std::move(*this); }
-  Error&& WithHint(std::string h) && { hint = std::move(h); return std::move(*this); }
-  Error&& WithPosition(int p) && { position = p; return std::move(*this); }
+  Error&& WithDetail(std::string d) && {
+    detail = std::move(d);
+    return std::move(*this);
+  }
+  Error&& WithHint(std::string h) && {
+    hint = std::move(h);
+    return std::move(*this);
+  }
+  Error&& WithPosition(int p) && {
+    position = p;
+    return std::move(*this);
+  }
   /// One line: message, and detail behind it where there is one.
   std::string ToString() const { return detail.empty() ? message : message + ": " + detail; }
 };
@@ -56,23 +65,40 @@ template <class... Args>
 Error EnvError(ErrorKind kind, fmt::format_string<Args...> format, Args&&... args) {
   std::string state = "58030";
   switch (kind) {
-    case ErrorKind::kUnavailable: state = "08006"; break;
-    case ErrorKind::kAuthentication: state = "28P01"; break;
-    case ErrorKind::kUnsupported: state = "0A000"; break;
-    case ErrorKind::kCancelled: state = "57014"; break;
-    case ErrorKind::kCorrupt: state = "XX001"; break;
-    case ErrorKind::kNotFound: state = "58P01"; break;
-    case ErrorKind::kInternal: state = "XX000"; break;
-    case ErrorKind::kCommitFailed: state = "40001"; break;
-    default: break;
+    case ErrorKind::kUnavailable:
+      state = "08006";
+      break;
+    case ErrorKind::kAuthentication:
+      state = "28P01";
+      break;
+    case ErrorKind::kUnsupported:
+      state = "0A000";
+      break;
+    case ErrorKind::kCancelled:
+      state = "57014";
+      break;
+    case ErrorKind::kCorrupt:
+      state = "XX001";
+      break;
+    case ErrorKind::kNotFound:
+      state = "58P01";
+      break;
+    case ErrorKind::kInternal:
+      state = "XX000";
+      break;
+    case ErrorKind::kCommitFailed:
+      state = "40001";
+      break;
+    default:
+      break;
   }
   return Error{kind, state, fmt::format(format, std::forward<Args>(args)...), {}, {}, 0};
 }
 
 /// Returns the error of `expr` (a Result or Status) to the caller.
-#define TW_TRY(expr)                                                      \
-  do {                                                                    \
-    auto&& tw_try_status = (expr);                                        \
+#define TW_TRY(expr)                                                              \
+  do {                                                                            \
+    auto&& tw_try_status = (expr);                                                \
     if (!tw_try_status) return std::unexpected(std::move(tw_try_status).error()); \
   } while (0)
 
@@ -80,9 +106,9 @@ Error EnvError(ErrorKind kind, fmt::format_string<Args...> format, Args&&... arg
 #define TW_CONCAT(a, b) TW_CONCAT_(a, b)
 /// `TW_ASSIGN(auto x, F());` takes the value of F() or returns its error.
 #define TW_ASSIGN(decl, expr) TW_ASSIGN_(TW_CONCAT(tw_assign_, __LINE__), decl, expr)
-#define TW_ASSIGN_(tmp, decl, expr)                            \
-  auto tmp = (expr);                                           \
-  if (!tmp) return std::unexpected(std::move(tmp).error());    \
+#define TW_ASSIGN_(tmp, decl, expr)                         \
+  auto tmp = (expr);                                        \
+  if (!tmp) return std::unexpected(std::move(tmp).error()); \
   decl = std::move(tmp).value()
 
 }  // namespace tidewater

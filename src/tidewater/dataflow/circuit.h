@@ -1,5 +1,5 @@
-// Circuit: all operators of all views, stepped together. Owned and called by the engine's thread; Pin() and what it gives
-// are for any thread.
+// Circuit: all operators of all views, stepped together. Owned and called by the engine's thread; Pin() and what it
+// gives are for any thread.
 #pragma once
 #include <functional>
 #include <map>
@@ -29,12 +29,15 @@ class Snapshot {
   virtual Epoch epoch() const = 0;
   /// Upper bound of the rows of a relation, for the optimizer.
   virtual uint64_t Rows(ObjectId relation) const = 0;
-  /// A scan of a relation is cut into parts that threads can take independently: 0 .. Parts()-1 (a part is a block of at most 2,048 rows).
+  /// A scan of a relation is cut into parts that threads can take independently: 0 .. Parts()-1 (a part is a block of
+  /// at most 2,048 rows).
   virtual uint64_t Parts(ObjectId relation) const = 0;
-  /// Sets `out` (initialized by the caller with the types of `columns`) to the visible rows of that part; a row of weight w stands
-  /// w times. Vectors may refer to the block's memory, which the snapshot keeps. May give 0 rows; a part whose repeated rows do not fit
-  /// goes on with the next call: returns true while more of this part follows (`resume` starts at 0 and is kept by the caller).
-  virtual bool Scan(ObjectId relation, uint64_t part, uint64_t& resume, const std::vector<uint32_t>& columns, DataChunk& out) const = 0;
+  /// Sets `out` (initialized by the caller with the types of `columns`) to the visible rows of that part; a row of
+  /// weight w stands w times. Vectors may refer to the block's memory, which the snapshot keeps. May give 0 rows; a
+  /// part whose repeated rows do not fit goes on with the next call: returns true while more of this part follows
+  /// (`resume` starts at 0 and is kept by the caller).
+  virtual bool Scan(ObjectId relation, uint64_t part, uint64_t& resume, const std::vector<uint32_t>& columns,
+                    DataChunk& out) const = 0;
   /// Point lookup by the store's key (see StoreKey): appends the visible rows with that key, all columns, to `out`.
   virtual void Lookup(ObjectId relation, const duckdb::vector<duckdb::Value>& key, DeltaBatch& out) const = 0;
 };
@@ -42,7 +45,7 @@ class Snapshot {
 struct OperatorStats {
   ObjectId view = 0;
   int node = 0;
-  std::string name;       ///< "join", "aggregate", ...
+  std::string name;  ///< "join", "aggregate", ...
   uint64_t rows_in = 0, rows_out = 0, state_rows = 0, state_bytes = 0, cpu_us = 0;
 };
 
@@ -54,21 +57,22 @@ class Circuit {
 
   // --- Structure. Between steps only.
 
-  /// A stored relation. With a primary key, rows are unique by it and changes are resolved against the stored rows; without one it
-  /// is a multiset that takes kInsert and deltas.
+  /// A stored relation. With a primary key, rows are unique by it and changes are resolved against the stored rows;
+  /// without one it is a multiset that takes kInsert and deltas.
   virtual void AddTable(ObjectId id, const Schema& schema) = 0;
   /// A relation whose rows are not kept (a stream-only source); append-only.
   virtual void AddStream(ObjectId id, const Types& types) = 0;
-  /// Builds the operators of a view over relations added before. Its rows are kept (for queries and for views on it) if `stored`.
-  /// The plan is Derive()d. The view starts empty: see Backfill.
+  /// Builds the operators of a view over relations added before. Its rows are kept (for queries and for views on it) if
+  /// `stored`. The plan is Derive()d. The view starts empty: see Backfill.
   virtual void AddView(ObjectId id, std::unique_ptr<PlanNode> plan, bool stored) = 0;
-  /// Runs a just-added view over the stored rows of the relations it reads, as the batch result, into epoch `epoch`; `streams` pulls what
-  /// stream-only inputs held so far (nullopt: that relation has no more).
+  /// Runs a just-added view over the stored rows of the relations it reads, as the batch result, into epoch `epoch`;
+  /// `streams` pulls what stream-only inputs held so far (nullopt: that relation has no more).
   virtual void Backfill(ObjectId view, Epoch epoch,
                         const std::function<std::optional<DeltaBatch>(ObjectId stream)>& streams) = 0;
   /// Removes a relation that no view reads, with its state.
   virtual void Drop(ObjectId id) = 0;
-  /// The columns of a relation that some view reads (kScan), or all where `stored`; for connectors that can leave out the rest.
+  /// The columns of a relation that some view reads (kScan), or all where `stored`; for connectors that can leave out
+  /// the rest.
   virtual std::vector<uint32_t> NeededColumns(ObjectId relation) const = 0;
   /// Columns by which a stored relation finds rows (its primary or derived key); empty when there is none.
   virtual std::vector<uint32_t> StoreKey(ObjectId relation) const = 0;
@@ -79,8 +83,8 @@ class Circuit {
   virtual void Push(ChangeChunk change) = 0;
   /// Queues exact deltas: for tables, each -1 must name a stored row. For streams all weights are 1.
   virtual void Push(ObjectId relation, DeltaBatch delta) = 0;
-  /// Runs everything queued through all operators. Results belong to `epoch`, which does not decrease; several steps may share one.
-  /// Operators' evaluation errors are collected: see TakeErrors.
+  /// Runs everything queued through all operators. Results belong to `epoch`, which does not decrease; several steps
+  /// may share one. Operators' evaluation errors are collected: see TakeErrors.
   virtual void Step(Epoch epoch) = 0;
   /// What the last step changed in a relation (tables after resolution). Valid until the next Step.
   virtual const DeltaBatch& Output(ObjectId relation) = 0;
@@ -101,13 +105,20 @@ class Circuit {
 
   /// Adds one record per changed piece of state to the segment, all streams below "circuit/". Copies; does not wait.
   virtual void Checkpoint(state::SegmentBuilder& segment, const state::StateLog& log) = 0;
-  /// Before the first step, after the structure stands as it stood at the checkpoint: takes one replayed record. Then Restored().
+  /// Before the first step, after the structure stands as it stood at the checkpoint: takes one replayed record. Then
+  /// Restored().
   virtual Status Restore(state::Record&& record) = 0;
   virtual Status Restored(Epoch epoch) = 0;
 
   // --- Being looked at.
 
-  struct EvaluationError { ObjectId view; int node; std::string message; std::string row; int64_t weight; };
+  struct EvaluationError {
+    ObjectId view;
+    int node;
+    std::string message;
+    std::string row;
+    int64_t weight;
+  };
   /// Rows that failed to evaluate since the last call, as a Z-set: weight -1 when the failing row was retracted.
   virtual std::vector<EvaluationError> TakeErrors() = 0;
   virtual std::vector<OperatorStats> Stats() const = 0;

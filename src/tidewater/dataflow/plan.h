@@ -23,11 +23,12 @@ enum class AggregateKind { kCountStar, kCount, kSum, kAvg, kMin, kMax };
 /// One aggregate of an Aggregate node. NULL arguments are skipped; sum, avg, min, max of nothing are NULL, counts 0.
 struct AggregateCall {
   AggregateKind kind = AggregateKind::kCountStar;
-  ExpressionPtr argument;   ///< null for count(*)
-  ExpressionPtr filter;     ///< boolean, null when absent
+  ExpressionPtr argument;  ///< null for count(*)
+  ExpressionPtr filter;    ///< boolean, null when absent
   bool distinct = false;
-  /// sum: HUGEINT for integers (PostgreSQL says numeric; the lowering casts afterwards), DECIMAL(38,s), DOUBLE. avg: DOUBLE for
-  /// doubles and integers alike or DECIMAL as the lowering decides. count: BIGINT. min, max: the argument's type.
+  /// sum: HUGEINT for integers (PostgreSQL says numeric; the lowering casts afterwards), DECIMAL(38,s), DOUBLE. avg:
+  /// DOUBLE for doubles and integers alike or DECIMAL as the lowering decides. count: BIGINT. min, max: the argument's
+  /// type.
   LogicalType type;
 };
 
@@ -45,8 +46,9 @@ struct PlanNode {
   std::vector<uint32_t> columns;
   // kFilter: rows for which every predicate is true. kProject: one expression per output column.
   std::vector<ExpressionPtr> expressions;
-  // kJoin: left_keys[i] = right_keys[i] (SQL equality, NULL matches nothing; where null_equal[i], IS NOT DISTINCT FROM), over the
-  // left respectively right input row, and `residual` (may be null) over both. Output: the columns `output` of the concatenated row.
+  // kJoin: left_keys[i] = right_keys[i] (SQL equality, NULL matches nothing; where null_equal[i], IS NOT DISTINCT
+  // FROM), over the left respectively right input row, and `residual` (may be null) over both. Output: the columns
+  // `output` of the concatenated row.
   JoinType join_type = JoinType::kInner;
   std::vector<ExpressionPtr> left_keys, right_keys;
   std::vector<bool> null_equal;
@@ -59,8 +61,9 @@ struct PlanNode {
   std::vector<duckdb::vector<duckdb::Value>> rows;
 
   // Derived by Derive() bottom-up:
-  bool append_only = false;                          ///< no retraction can come out
-  std::vector<std::vector<uint32_t>> unique_keys;    ///< each: output columns that identify a row (weight at most 1); minimal first
+  bool append_only = false;  ///< no retraction can come out
+  std::vector<std::vector<uint32_t>>
+      unique_keys;  ///< each: output columns that identify a row (weight at most 1); minimal first
 };
 
 /// What Derive needs to know of a scanned relation.

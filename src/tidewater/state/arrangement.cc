@@ -35,7 +35,8 @@ void HashColumns(DataChunk& chunk, const std::vector<uint32_t>& columns, std::ve
 
 Arrangement::Arrangement(const Types& types, std::vector<uint32_t> key, bool indexed)
     : store_(types), key_(std::move(key)), indexed_(indexed) {
-  int64_key_ = key_.size() == 1 && (types[key_[0]].InternalType() == PhysicalType::INT64 || types[key_[0]].InternalType() == PhysicalType::UINT64);
+  int64_key_ = key_.size() == 1 && (types[key_[0]].InternalType() == PhysicalType::INT64 ||
+                                    types[key_[0]].InternalType() == PhysicalType::UINT64);
 }
 
 void Arrangement::Link(const RowId* ids, uint32_t n, const uint32_t* hashes) {
@@ -48,25 +49,29 @@ void Arrangement::Link(const RowId* ids, uint32_t n, const uint32_t* hashes) {
   }
 }
 
-void Arrangement::Insert(DataChunk& chunk, const sel_t* sel, uint32_t n, const int64_t* weights, const std::vector<uint64_t>& hashes,
-                         StepNumber step) {
+void Arrangement::Insert(DataChunk& chunk, const sel_t* sel, uint32_t n, const int64_t* weights,
+                         const std::vector<uint64_t>& hashes, StepNumber step, std::vector<RowId>* inserted) {
   ids_.resize(n);
+  std::unique_lock lock(lookup_mutex);
   store_.Append(chunk, sel, n, weights, step, ids_.data());
+  if (inserted) *inserted = ids_;
   if (!indexed_) return;
   index_hashes_.resize(n);
   for (uint32_t i = 0; i < n; i++) index_hashes_[i] = IndexHash(hashes[sel ? sel[i] : i]);
-  std::unique_lock lock(lookup_mutex);
   Link(ids_.data(), n, index_hashes_.data());
 }
 
 namespace {
 /// SQL equality of a stored key value and a probe's: bits, except floats (-0.0 = 0.0, NaN = NaN) and intervals.
-bool KeyValueEquals(const Block& b, const ColumnLayout& l, uint32_t c, uint32_t o, const UnifiedVectorFormat& f, uint32_t s) {
+bool KeyValueEquals(const Block& b, const ColumnLayout& l, uint32_t c, uint32_t o, const UnifiedVectorFormat& f,
+                    uint32_t s) {
   switch (l.physical) {
     case PhysicalType::INT64:
-    case PhysicalType::UINT64: return b.Column<uint64_t>(c)[o] == reinterpret_cast<const uint64_t*>(f.data)[s];
+    case PhysicalType::UINT64:
+      return b.Column<uint64_t>(c)[o] == reinterpret_cast<const uint64_t*>(f.data)[s];
     case PhysicalType::INT32:
-    case PhysicalType::UINT32: return b.Column<uint32_t>(c)[o] == reinterpret_cast<const uint32_t*>(f.data)[s];
+    case PhysicalType::UINT32:
+      return b.Column<uint32_t>(c)[o] == reinterpret_cast<const uint32_t*>(f.data)[s];
     case PhysicalType::DOUBLE: {
       auto x = b.Column<double>(c)[o], y = reinterpret_cast<const double*>(f.data)[s];
       return x == y || (std::isnan(x) && std::isnan(y));
@@ -76,12 +81,16 @@ bool KeyValueEquals(const Block& b, const ColumnLayout& l, uint32_t c, uint32_t 
       return x == y || (std::isnan(x) && std::isnan(y));
     }
     case PhysicalType::INTERVAL:
-      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o], reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
-    case PhysicalType::VARCHAR: return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
+      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o],
+                                      reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
+    case PhysicalType::VARCHAR:
+      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
     case PhysicalType::LIST:
     case PhysicalType::STRUCT:
-    case PhysicalType::ARRAY: return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
-    default: return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
+    case PhysicalType::ARRAY:
+      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
+    default:
+      return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
   }
 }
 }  // namespace
@@ -99,8 +108,8 @@ bool Arrangement::KeyEquals(RowId id, const std::vector<UnifiedVectorFormat>& ke
   return true;
 }
 
-void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std::vector<uint64_t>& hashes, const sel_t* sel, uint32_t n,
-                        Matches& out) const {
+void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std::vector<uint64_t>& hashes,
+                        const sel_t* sel, uint32_t n, Matches& out) const {
   RowId heads[STANDARD_VECTOR_SIZE];
   constexpr uint32_t kAhead = 12;
   for (uint32_t i = 0; i < std::min(n, kAhead); i++) index_.Prefetch(IndexHash(hashes[sel ? sel[i] : i]));
@@ -137,7 +146,8 @@ void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std:
       for (RowId id = heads[i]; id < HashIndex::kEndOfChain;) {
         Block& b = store_.GetBlock(BlockOf(id));
         auto o = OffsetOf(id);
-        if (b.Column<uint64_t>(c)[o] == value && (!b.HasNulls(c) || b.IsValid(c, o)) && (!b.HasDeaths() || b.Death(o) == kNeverStep)) {
+        if (b.Column<uint64_t>(c)[o] == value && (!b.HasNulls(c) || b.IsValid(c, o)) &&
+            (!b.HasDeaths() || b.Death(o) == kNeverStep)) {
           out.probe.push_back(row);
           out.rows.push_back(id);
         }
@@ -164,16 +174,27 @@ RowId Arrangement::Find(const std::vector<UnifiedVectorFormat>& keys, uint32_t r
   return kNoRow;
 }
 
+RowId Arrangement::InsertOne(DataChunk& chunk, std::vector<UnifiedVectorFormat>& formats, uint32_t row, uint64_t hash,
+                             StepNumber step) {
+  std::unique_lock lock(lookup_mutex);
+  RowId id = store_.AppendOne(chunk, formats, row, step);
+  uint32_t h = IndexHash(hash);
+  if (indexed_) Link(&id, 1, &h);
+  return id;
+}
+
 void Arrangement::Kill(RowId id, StepNumber step) { store_.Kill(id, step); }
 
-void Arrangement::Remove(DataChunk& chunk, const ProbeColumns& columns, uint32_t row, int64_t weight, uint64_t hash, StepNumber step) {
+void Arrangement::Remove(DataChunk& chunk, const ProbeColumns& columns, uint32_t row, int64_t weight, uint64_t hash,
+                         StepNumber step, const std::function<void(RowId, RowId)>& moved) {
   TW_CHECK(indexed_, "a retraction reached an append-only arrangement");
   for (RowId id = index_.Head(IndexHash(hash)); id < HashIndex::kEndOfChain && weight > 0;) {
     Block& b = store_.GetBlock(BlockOf(id));
     RowId next = b.next[OffsetOf(id)];
     if (store_.Alive(id)) {
       bool equal = true;
-      for (uint32_t c = 0; c < columns.formats.size() && equal; c++) equal = store_.Equals(id, c, columns.formats[c], row);
+      for (uint32_t c = 0; c < columns.formats.size() && equal; c++)
+        equal = store_.Equals(id, c, columns.formats[c], row);
       if (equal) {
         int64_t have = b.Weight(OffsetOf(id));
         store_.Kill(id, step);
@@ -181,10 +202,11 @@ void Arrangement::Remove(DataChunk& chunk, const ProbeColumns& columns, uint32_t
           int64_t left = have - weight;
           sel_t sel = row;
           RowId fresh;
-          store_.Append(chunk, &sel, 1, &left, step, &fresh);
           uint32_t h = IndexHash(hash);
           std::unique_lock lock(lookup_mutex);
+          store_.Append(chunk, &sel, 1, &left, step, &fresh);
           Link(&fresh, 1, &h);
+          if (moved) moved(id, fresh);
         }
         weight -= std::min(have, weight);
       }
@@ -226,9 +248,10 @@ void Arrangement::Apply(const DeltaBatch& batch, StepNumber step) {
   }
 }
 
-void Arrangement::Clean(StepNumber oldest_pin, StepNumber step) {
+void Arrangement::Clean(StepNumber oldest_pin, StepNumber step, const std::function<void(RowId, RowId)>& moved) {
   auto blocks = store_.Cleanable(oldest_pin);
   if (blocks.empty()) return;
+  cleanings_++;
   Types types = store_.layout().GetTypes();
   std::vector<uint64_t> hashes;
   for (auto b : blocks) {
@@ -265,12 +288,15 @@ void Arrangement::Clean(StepNumber oldest_pin, StepNumber step) {
       }
     if (!live.empty()) {
       ids_.resize(live.size());
-      store_.Append(chunk, live.data(), uint32_t(live.size()), block.HasWeights() ? weights.data() : nullptr, step, ids_.data());
+      store_.Append(chunk, live.data(), uint32_t(live.size()), block.HasWeights() ? weights.data() : nullptr, step,
+                    ids_.data());
       if (indexed_) {
         index_hashes_.resize(live.size());
         for (size_t i = 0; i < live.size(); i++) index_hashes_[i] = IndexHash(hashes[live[i]]);
         Link(ids_.data(), uint32_t(live.size()), index_hashes_.data());
       }
+      if (moved)
+        for (size_t i = 0; i < live.size(); i++) moved(MakeRowId(b, live[i]), ids_[i]);
     }
     store_.Free(b);
   }

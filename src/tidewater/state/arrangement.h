@@ -1,9 +1,10 @@
 // Arrangement: an indexed Z-set, key -> rows with weights. The state of joins, tables and views.
 //
-// Owned by one worker's thread. A reader that holds BlockViews of store() and a step number sees the rows born before its views
-// were taken and not dead at that step. Point lookups of other threads take `lookup_mutex` shared; the writer takes it exclusively
-// while it changes the index.
+// Owned by one worker's thread. A reader that holds BlockViews of store() and a step number sees the rows born before
+// its views were taken and not dead at that step. Point lookups of other threads take `lookup_mutex` shared; the writer
+// takes it exclusively while it changes the index.
 #pragma once
+#include <functional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -23,8 +24,8 @@ struct Matches {
   size_t size() const { return rows.size(); }
 };
 
-/// Hashes of the rows of a chunk over some of its columns: 64 bits, equal for SQL-equal values. The top half indexes, the low byte
-/// names the shard.
+/// Hashes of the rows of a chunk over some of its columns: 64 bits, equal for SQL-equal values. The top half indexes,
+/// the low byte names the shard.
 void HashColumns(DataChunk& chunk, const std::vector<uint32_t>& columns, std::vector<uint64_t>& hashes);
 inline uint32_t IndexHash(uint64_t hash) { return uint32_t(hash >> 32); }
 constexpr uint32_t kShards = 256;
@@ -42,26 +43,39 @@ class Arrangement {
   const std::vector<uint32_t>& key() const { return key_; }
   bool indexed() const { return indexed_; }
 
-  /// Adds rows of `chunk` (columns in layout order; row i of n is sel[i], or i): a row of weight w > 0 is w new rows of the
-  /// multiset. hashes[row] is HashColumns over the key, by chunk row.
-  void Insert(DataChunk& chunk, const duckdb::sel_t* sel, uint32_t n, const int64_t* weights, const std::vector<uint64_t>& hashes,
-              StepNumber step);
-  /// Takes `weight` (> 0) off a stored row that equals chunk row `row` bit by bit in all columns. REQUIRES that it is there:
-  /// anything else is our own bug and stops the process.
-  void Remove(DataChunk& chunk, const ProbeColumns& columns, uint32_t row, int64_t weight, uint64_t hash, StepNumber step);
+  /// Adds rows of `chunk` (columns in layout order; row i of n is sel[i], or i): a row of weight w > 0 is w new rows of
+  /// the multiset. hashes[row] is HashColumns over the key, by chunk row.
+  void Insert(DataChunk& chunk, const duckdb::sel_t* sel, uint32_t n, const int64_t* weights,
+              const std::vector<uint64_t>& hashes, StepNumber step, std::vector<RowId>* inserted = nullptr);
+  /// Takes `weight` (> 0) off a stored row that equals chunk row `row` bit by bit in all columns. REQUIRES that it is
+  /// there: anything else is our own bug and stops the process. A row of greater weight is replaced: `moved` hears of
+  /// it.
+  void Remove(DataChunk& chunk, const ProbeColumns& columns, uint32_t row, int64_t weight, uint64_t hash,
+              StepNumber step, const std::function<void(RowId, RowId)>& moved = {});
   /// Applies a whole batch, insertions first, so that a row may come and go within it in any order.
   void Apply(const DeltaBatch& batch, StepNumber step);
 
-  /// All live rows whose key equals that of chunk row sel[i] (or i), for i < n. `probe_keys[j]` is compared with key column j by SQL
-  /// equality; rows with a NULL key must have been left out by the caller unless NULLs are to match NULLs.
-  void Probe(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, const std::vector<uint64_t>& hashes, const duckdb::sel_t* sel,
-             uint32_t n, Matches& out) const;
+  /// All live rows whose key equals that of chunk row sel[i] (or i), for i < n. `probe_keys[j]` is compared with key
+  /// column j by SQL equality; rows with a NULL key must have been left out by the caller unless NULLs are to match
+  /// NULLs.
+  void Probe(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, const std::vector<uint64_t>& hashes,
+             const duckdb::sel_t* sel, uint32_t n, Matches& out) const;
   /// The one live row of that key, or kNoRow. For arrangements whose key is unique.
   RowId Find(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, uint32_t row, uint64_t hash) const;
   void Kill(RowId id, StepNumber step);
+  /// Adds one row of weight 1 whose columns are prepared.
+  RowId InsertOne(DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats, uint32_t row, uint64_t hash,
+                  StepNumber step);
+  /// First row of the hash's chain; go on with store().GetBlock(...).next. For readers that hold lookup_mutex.
+  RowId Head(uint64_t hash) const { return index_.Head(IndexHash(hash)); }
+  bool KeyEquals(RowId id, const std::vector<duckdb::UnifiedVectorFormat>& keys, uint32_t row) const;
+  void PrefetchHead(uint64_t hash) const { index_.Prefetch(IndexHash(hash)); }
+  /// Grows when rows moved: a reader whose views are older cannot rely on the index.
+  uint64_t cleanings() const { return cleanings_; }
 
-  /// Rewrites blocks that are mostly dead. Between steps.
-  void Clean(StepNumber oldest_pin, StepNumber step);
+  /// Rewrites blocks that are mostly dead. Between steps. `moved` (may be empty) hears of every live row's old and new
+  /// address.
+  void Clean(StepNumber oldest_pin, StepNumber step, const std::function<void(RowId, RowId)>& moved = {});
   void Publish() { store_.Publish(); }
 
   uint64_t Bytes() const { return store_.Bytes() + index_.Bytes(); }
@@ -72,7 +86,6 @@ class Arrangement {
   mutable std::shared_mutex lookup_mutex;
 
  private:
-  bool KeyEquals(RowId id, const std::vector<duckdb::UnifiedVectorFormat>& keys, uint32_t row) const;
   void Link(const RowId* ids, uint32_t n, const uint32_t* hashes);
 
   RowStore store_;
@@ -80,7 +93,8 @@ class Arrangement {
   bool indexed_;
   bool int64_key_;  ///< a single key column of 8 bytes compared as bits
   HashIndex index_;
-  std::vector<RowId> ids_;          // scratch
+  std::atomic<uint64_t> cleanings_{0};
+  std::vector<RowId> ids_;  // scratch
   std::vector<uint32_t> index_hashes_;
 };
 

@@ -1,7 +1,7 @@
 // HashIndex: 32-bit key hash -> first row of a chain. Open addressing over 8-byte slots.
 //
-// The slot of a hash is given by its top bits, so growing keeps the order of slots and walks memory forwards. Keys whose 32-bit
-// hashes collide share a chain: who walks it compares keys. Slots are never removed; a chain may be empty.
+// The slot of a hash is given by its top bits, so growing keeps the order of slots and walks memory forwards. Keys
+// whose 32-bit hashes collide share a chain: who walks it compares keys. Slots are never removed; a chain may be empty.
 #pragma once
 #include <cstdint>
 #include <vector>

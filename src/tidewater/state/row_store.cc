@@ -17,11 +17,21 @@ constexpr uint32_t kHeapChunk = 64 * 1024;
 template <class F>
 void DispatchWidth(uint32_t width, F&& f) {
   switch (width) {
-    case 1: f(uint8_t{}); break;
-    case 2: f(uint16_t{}); break;
-    case 4: f(uint32_t{}); break;
-    case 8: f(uint64_t{}); break;
-    default: f(duckdb::uhugeint_t{}); break;
+    case 1:
+      f(uint8_t{});
+      break;
+    case 2:
+      f(uint16_t{});
+      break;
+    case 4:
+      f(uint32_t{});
+      break;
+    case 8:
+      f(uint64_t{});
+      break;
+    default:
+      f(duckdb::uhugeint_t{});
+      break;
   }
 }
 }  // namespace
@@ -46,11 +56,20 @@ RowLayout::RowLayout(const Types& types) {
     c.type = t;
     c.physical = t.InternalType();
     switch (c.physical) {
-      case PhysicalType::VARCHAR: c.kind = ColumnKind::kString; c.width = sizeof(string_t); break;
+      case PhysicalType::VARCHAR:
+        c.kind = ColumnKind::kString;
+        c.width = sizeof(string_t);
+        break;
       case PhysicalType::LIST:
       case PhysicalType::STRUCT:
-      case PhysicalType::ARRAY: c.kind = ColumnKind::kNested; c.width = sizeof(string_t); break;
-      default: c.kind = ColumnKind::kFixed; c.width = uint32_t(duckdb::GetTypeIdSize(c.physical)); break;
+      case PhysicalType::ARRAY:
+        c.kind = ColumnKind::kNested;
+        c.width = sizeof(string_t);
+        break;
+      default:
+        c.kind = ColumnKind::kFixed;
+        c.width = uint32_t(duckdb::GetTypeIdSize(c.physical));
+        break;
     }
     columns.push_back(std::move(c));
   }
@@ -143,7 +162,8 @@ ProbeColumns::ProbeColumns(DataChunk& chunk, const RowLayout& layout) : formats(
         if (value.IsNull()) {
           duckdb::FlatVector::SetNull(*blob, r, true);
         } else {
-          duckdb::FlatVector::GetData<string_t>(*blob)[r] = duckdb::StringVector::AddStringOrBlob(*blob, EncodeNested(value));
+          duckdb::FlatVector::GetData<string_t>(*blob)[r] =
+              duckdb::StringVector::AddStringOrBlob(*blob, EncodeNested(value));
         }
       }
       blob->ToUnifiedFormat(chunk.size(), formats[c]);
@@ -185,7 +205,8 @@ Block& RowStore::Tail(StepNumber step) {
         raw_.push_back(blocks_[tail_].get());
       }
     } else {
-      std::shared_ptr<Block> block(new Block(*layout_, std::min(kBlockRows, old->capacity * 4)), [keep = layout_](Block* b) { delete b; });
+      std::shared_ptr<Block> block(new Block(*layout_, std::min(kBlockRows, old->capacity * 4)),
+                                   [keep = layout_](Block* b) { delete b; });
       DataChunk all;
       Types types = layout_->GetTypes();
       block->count = old->count;
@@ -229,8 +250,8 @@ Block& RowStore::Tail(StepNumber step) {
   return b;
 }
 
-void RowStore::AppendToBlock(Block& block, DataChunk& chunk, std::vector<UnifiedVectorFormat>& formats, const sel_t* sel, uint32_t from,
-                             uint32_t n) {
+void RowStore::AppendToBlock(Block& block, DataChunk& chunk, std::vector<UnifiedVectorFormat>& formats,
+                             const sel_t* sel, uint32_t from, uint32_t n) {
   uint32_t at = block.count;
   for (uint32_t c = 0; c < layout_->columns.size(); c++) {
     auto& l = layout_->columns[c];
@@ -294,7 +315,8 @@ void RowStore::AppendToBlock(Block& block, DataChunk& chunk, std::vector<Unified
   block.count = at + n;
 }
 
-void RowStore::Append(DataChunk& chunk, const sel_t* sel, uint32_t n, const int64_t* weights, StepNumber step, RowId* ids) {
+void RowStore::Append(DataChunk& chunk, const sel_t* sel, uint32_t n, const int64_t* weights, StepNumber step,
+                      RowId* ids) {
   if (n == 0) return;
   std::vector<UnifiedVectorFormat> formats(layout_->columns.size());
   for (uint32_t c = 0; c < formats.size(); c++) chunk.data[c].ToUnifiedFormat(chunk.size(), formats[c]);
@@ -314,6 +336,17 @@ void RowStore::Append(DataChunk& chunk, const sel_t* sel, uint32_t n, const int6
     done += k;
   }
   rows_ += n;
+}
+
+RowId RowStore::AppendOne(DataChunk& chunk, std::vector<UnifiedVectorFormat>& formats, uint32_t row, StepNumber step) {
+  Block& b = Tail(step);
+  if (b.count == b.logged) touched_.push_back(tail_);
+  if (b.count == b.published.load(std::memory_order_relaxed)) unpublished_.push_back(tail_);
+  changed_ = true;
+  rows_++;
+  uint32_t at = b.count;
+  AppendToBlock(b, chunk, formats, nullptr, row, 1);
+  return MakeRowId(tail_, at);
 }
 
 void RowStore::Gather(uint32_t c, const RowId* ids, uint32_t n, Vector& out) const {
@@ -373,7 +406,8 @@ bool RowStore::Equals(RowId id, uint32_t c, const UnifiedVectorFormat& v, uint32
       return equal;
     }
     case ColumnKind::kString:
-    case ColumnKind::kNested: return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(v.data)[s];
+    case ColumnKind::kNested:
+      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(v.data)[s];
   }
   return false;
 }
@@ -389,9 +423,11 @@ void RowStore::Publish() {
 std::vector<BlockView> RowStore::Views() const {
   std::lock_guard lock(mutex_);
   std::vector<BlockView> views;
-  views.reserve(blocks_.size());
-  for (auto& b : blocks_)
-    if (b && b->published.load(std::memory_order_acquire) > 0) views.push_back({b, b->published.load(std::memory_order_acquire)});
+  views.resize(blocks_.size());
+  for (size_t i = 0; i < blocks_.size(); i++) {
+    uint32_t published = blocks_[i] ? blocks_[i]->published.load(std::memory_order_acquire) : 0;
+    if (published > 0) views[i] = {blocks_[i], published};
+  }
   return views;
 }
 
@@ -457,8 +493,8 @@ void RowStore::EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& ou
   EncodeChunk(chunk, out);
 }
 
-// Layout: u32 freed blocks and their numbers; u32 segments, each: block, from, to, n alive [u16 offsets unless all], weights, chunk;
-// u32 deaths and their row ids. A base has every block and neither frees nor deaths.
+// Layout: u32 freed blocks and their numbers; u32 segments, each: block, from, to, n alive [u16 offsets unless all],
+// weights, chunk; u32 deaths and their row ids. A base has every block and neither frees nor deaths.
 void RowStore::Encode(bool base, ByteWriter& out) {
   if (base) {
     out.Put<uint32_t>(0);
@@ -489,7 +525,9 @@ void RowStore::Encode(bool base, ByteWriter& out) {
 }
 
 Status RowStore::Restore(ByteReader& in, bool base) {
-  auto corrupt = [] { return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a row store is damaged")); };
+  auto corrupt = [] {
+    return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a row store is damaged"));
+  };
   if (base) {
     std::lock_guard lock(mutex_);
     blocks_.clear();
@@ -554,7 +592,8 @@ Status RowStore::Restore(ByteReader& in, bool base) {
       } else {
         // A row that died before it was logged: its place is kept, its value never read.
         for (uint32_t c = 0; c < types.size(); c++) block.SetNull(c, r);
-        for (uint32_t c = 0; c < types.size(); c++) std::memset(block.ColumnData(c) + size_t(r) * layout_->columns[c].width, 0, layout_->columns[c].width);
+        for (uint32_t c = 0; c < types.size(); c++)
+          std::memset(block.ColumnData(c) + size_t(r) * layout_->columns[c].width, 0, layout_->columns[c].width);
         block.count = r + 1;
         block.SetDeath(r, 0);
         block.dead++;
@@ -569,7 +608,8 @@ Status RowStore::Restore(ByteReader& in, bool base) {
   auto deaths = in.Get<uint32_t>();
   for (uint32_t i = 0; i < deaths && in.ok; i++) {
     auto id = in.Get<RowId>();
-    if (!in.ok || BlockOf(id) >= raw_.size() || !raw_[BlockOf(id)] || OffsetOf(id) >= raw_[BlockOf(id)]->count) return corrupt();
+    if (!in.ok || BlockOf(id) >= raw_.size() || !raw_[BlockOf(id)] || OffsetOf(id) >= raw_[BlockOf(id)]->count)
+      return corrupt();
     Block& block = *raw_[BlockOf(id)];
     if (block.Death(OffsetOf(id)) == kNeverStep) {
       block.SetDeath(OffsetOf(id), 0);
@@ -582,8 +622,10 @@ Status RowStore::Restore(ByteReader& in, bool base) {
   free_.clear();
   tail_ = kNoRow;
   for (uint32_t b = 0; b < raw_.size(); b++) {
-    if (!raw_[b]) free_.push_back(b);
-    else if (raw_[b]->count < raw_[b]->capacity) tail_ = b;
+    if (!raw_[b])
+      free_.push_back(b);
+    else if (raw_[b]->count < raw_[b]->capacity)
+      tail_ = b;
     if (raw_[b]) raw_[b]->published.store(raw_[b]->count);
   }
   return {};

@@ -1,8 +1,9 @@
 // RowStore: rows in append-only columnar blocks of 2,048, the memory under every arrangement and every group table.
 //
-// One thread writes. Other threads read what was published, through BlockView. A column lies in one array per block (a DuckDB
-// flat vector's layout), so a chunk is appended with a copy per column and a query scans a block without conversion. Strings of
-// more than 12 bytes lie in the block's heap. Nested values are stored as their serialized bytes.
+// One thread writes. Other threads read what was published, through BlockView. A column lies in one array per block (a
+// DuckDB flat vector's layout), so a chunk is appended with a copy per column and a query scans a block without
+// conversion. Strings of more than 12 bytes lie in the block's heap. Nested values are stored as their serialized
+// bytes.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -55,7 +56,9 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   template <class T>
-  T* Column(uint32_t c) const { return reinterpret_cast<T*>(columns_[c]); }
+  T* Column(uint32_t c) const {
+    return reinterpret_cast<T*>(columns_[c]);
+  }
   uint8_t* ColumnData(uint32_t c) const { return columns_[c]; }
   bool IsValid(uint32_t c, uint32_t row) const {
     auto* mask = validity_[c].load(std::memory_order_acquire);
@@ -85,12 +88,12 @@ class Block {
   const uint32_t capacity;
   uint32_t count = 0;
   std::atomic<uint32_t> published{0};
-  uint32_t logged = 0;        ///< rows that the state log has (or that died before it had them)
+  uint32_t logged = 0;  ///< rows that the state log has (or that died before it had them)
   uint32_t dead = 0;
-  StepNumber before_step = 0; ///< `before_count` is the count at the start of that step
+  StepNumber before_step = 0;  ///< `before_count` is the count at the start of that step
   uint32_t before_count = 0;
   bool in_free_list = false;
-  RowId* next;                ///< chain of the hash index
+  RowId* next;  ///< chain of the hash index
 
  private:
   const RowLayout& layout_;
@@ -132,11 +135,16 @@ class RowStore {
   /// nullptr where the block number is free.
   Block* BlockOrNull(uint32_t b) const { return raw_[b]; }
 
-  /// Appends `n` rows of `chunk` (row i is chunk row sel[i], or i when sel is null; columns in layout order). `ids` receives their
-  /// addresses. `weights` may be null (all 1), else weights[i] is that of row i.
-  void Append(DataChunk& chunk, const duckdb::sel_t* sel, uint32_t n, const int64_t* weights, StepNumber step, RowId* ids);
+  /// Appends `n` rows of `chunk` (row i is chunk row sel[i], or i when sel is null; columns in layout order). `ids`
+  /// receives their addresses. `weights` may be null (all 1), else weights[i] is that of row i.
+  void Append(DataChunk& chunk, const duckdb::sel_t* sel, uint32_t n, const int64_t* weights, StepNumber step,
+              RowId* ids);
 
-  /// Copies column `c` of the rows `ids` into out[0..n). Strings refer to the block's heap: valid while the block lives.
+  /// The same for one row whose columns are prepared.
+  RowId AppendOne(DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats, uint32_t row, StepNumber step);
+
+  /// Copies column `c` of the rows `ids` into out[0..n). Strings refer to the block's heap: valid while the block
+  /// lives.
   void Gather(uint32_t c, const RowId* ids, uint32_t n, duckdb::Vector& out) const;
 
   bool Alive(RowId id) const { return GetBlock(BlockOf(id)).Death(OffsetOf(id)) == kNeverStep; }
@@ -153,10 +161,12 @@ class RowStore {
 
   /// Makes all rows visible to readers and returns nothing; called between steps by the writer.
   void Publish();
-  /// What readers take: all blocks with their published counts. Any thread, under the circuit's pin lock.
+  /// What readers take: by block number, the block with its published count; no block where nothing is published. Any
+  /// thread, under the circuit's pin lock.
   std::vector<BlockView> Views() const;
 
-  /// Blocks that are worth rewriting: more than half dead, not the one that is appended to, no death after `oldest_pin`.
+  /// Blocks that are worth rewriting: more than half dead, not the one that is appended to, no death after
+  /// `oldest_pin`.
   std::vector<uint32_t> Cleanable(StepNumber oldest_pin) const;
   /// Forgets a block (its rows are moved or dead); readers keep theirs alive. The number is used again.
   void Free(uint32_t b);
@@ -169,8 +179,8 @@ class RowStore {
 
  private:
   Block& Tail(StepNumber step);
-  void AppendToBlock(Block& block, DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats, const duckdb::sel_t* sel,
-                     uint32_t from, uint32_t n);
+  void AppendToBlock(Block& block, DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats,
+                     const duckdb::sel_t* sel, uint32_t from, uint32_t n);
   void EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& out);
 
   std::shared_ptr<RowLayout> layout_;
@@ -183,13 +193,13 @@ class RowStore {
   bool changed_ = false;
   std::vector<uint32_t> unpublished_;
   std::vector<std::shared_ptr<Block>> replaced_;  ///< kept until Publish: rows of this step may refer to their heaps
-  std::vector<RowId> deaths_;       ///< since the last Encode, of rows that are logged
-  std::vector<uint32_t> freed_;     ///< since the last Encode
-  std::vector<uint32_t> touched_;   ///< blocks with unlogged rows
+  std::vector<RowId> deaths_;                     ///< since the last Encode, of rows that are logged
+  std::vector<uint32_t> freed_;                   ///< since the last Encode
+  std::vector<uint32_t> touched_;                 ///< blocks with unlogged rows
 };
 
-/// Sets up a flat vector of `type` over the first rows of a block's column, for reading; `count` rows. Nested columns are decoded
-/// into the vector.
+/// Sets up a flat vector of `type` over the first rows of a block's column, for reading; `count` rows. Nested columns
+/// are decoded into the vector.
 void ReadColumn(const Block& block, const ColumnLayout& layout, uint32_t c, uint32_t count, duckdb::Vector& out);
 
 /// The stored form of a nested value, and back.

@@ -36,7 +36,8 @@ struct DeltaBatch {
     for (auto& c : chunks) n += c.size();
     return n;
   }
-  /// Appends a row of `values`, of `types`, with its weight, to the last chunk or to a new one. For tests and for slow paths.
+  /// Appends a row of `values`, of `types`, with its weight, to the last chunk or to a new one. For tests and for slow
+  /// paths.
   void AppendRow(const duckdb::vector<duckdb::Value>& values, int64_t weight = 1);
   void Append(DeltaBatch&& other) {
     for (auto& c : other.chunks) chunks.push_back(std::move(c));

@@ -45,14 +45,17 @@ class TypeParser {
       for (at_++;; at_++) {
         if (at_ >= text_.size()) Fail();
         if (text_[at_] == '"') {
-          if (at_ + 1 < text_.size() && text_[at_ + 1] == '"') at_++;
-          else break;
+          if (at_ + 1 < text_.size() && text_[at_ + 1] == '"')
+            at_++;
+          else
+            break;
         }
         name += text_[at_];
       }
       at_++;
     } else {
-      while (at_ < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_')) name += text_[at_++];
+      while (at_ < text_.size() && (isalnum(static_cast<unsigned char>(text_[at_])) || text_[at_] == '_'))
+        name += text_[at_++];
     }
     Spaces();
     return name;

@@ -4,10 +4,13 @@
 
 namespace tidewater {
 TEST(Types, TextRoundTrip) {
-  for (const LogicalType& t : std::vector<LogicalType>{LogicalType::BIGINT, LogicalType::DECIMAL(12, 2), LogicalType::TIMESTAMP_TZ, LogicalType::TIMESTAMP, LogicalType::VARCHAR,
-                 LogicalType::LIST(LogicalType::LIST(LogicalType::DECIMAL(38, 10))), LogicalType::JSON(), LogicalType::UUID,
-                 LogicalType::STRUCT({{"a b", LogicalType::INTEGER}, {"c", LogicalType::LIST(LogicalType::TIME_TZ)}}), LogicalType::HUGEINT,
-                 LogicalType::MAP(LogicalType::VARCHAR, LogicalType::DOUBLE), LogicalType::ARRAY(LogicalType::FLOAT, 3), LogicalType::INTERVAL})
+  for (const LogicalType& t : std::vector<LogicalType>{
+           LogicalType::BIGINT, LogicalType::DECIMAL(12, 2), LogicalType::TIMESTAMP_TZ, LogicalType::TIMESTAMP,
+           LogicalType::VARCHAR, LogicalType::LIST(LogicalType::LIST(LogicalType::DECIMAL(38, 10))),
+           LogicalType::JSON(), LogicalType::UUID,
+           LogicalType::STRUCT({{"a b", LogicalType::INTEGER}, {"c", LogicalType::LIST(LogicalType::TIME_TZ)}}),
+           LogicalType::HUGEINT, LogicalType::MAP(LogicalType::VARCHAR, LogicalType::DOUBLE),
+           LogicalType::ARRAY(LogicalType::FLOAT, 3), LogicalType::INTERVAL})
     EXPECT_EQ(TypeFromText(TypeToText(t)), t) << TypeToText(t);
   EXPECT_THROW(TypeFromText("BIGINT["), std::exception);
   EXPECT_THROW(TypeFromText("nonsense"), std::exception);

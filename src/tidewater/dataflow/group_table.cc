@@ -1,0 +1,191 @@
+#include "tidewater/dataflow/group_table.h"
+#include <algorithm>
+#include <cmath>
+#include "duckdb/common/types/interval.hpp"
+
+namespace tidewater::dataflow {
+using duckdb::PhysicalType;
+using duckdb::string_t;
+using duckdb::UnifiedVectorFormat;
+using state::Block;
+using state::BlockOf;
+using state::HashIndex;
+using state::IndexHash;
+using state::kBlockRows;
+using state::kNoRow;
+using state::OffsetOf;
+using state::RowId;
+
+GroupTable::GroupTable(const Types& key_types, uint32_t state_size) : state_size_(state_size), store_(key_types) {
+  int64_key_ = key_types.size() == 1 && key_types[0].InternalType() == PhysicalType::INT64;
+}
+
+void GroupTable::GrowStates() {
+  while (states_.size() < store_.BlockCount()) {
+    states_.push_back(std::make_unique_for_overwrite<uint8_t[]>(size_t(state_size_) * kBlockRows));
+    std::memset(states_.back().get(), 0, size_t(state_size_) * kBlockRows);
+  }
+}
+
+namespace {
+/// Grouping equality: SQL's "not distinct".
+bool SameGroup(const Block& b, const state::ColumnLayout& l, uint32_t c, uint32_t o, const UnifiedVectorFormat& f,
+               uint32_t row) {
+  auto s = f.sel->get_index(row);
+  bool valid = b.IsValid(c, o);
+  if (valid != f.validity.RowIsValid(s)) return false;
+  if (!valid) return true;
+  switch (l.physical) {
+    case PhysicalType::VARCHAR:
+    case PhysicalType::LIST:
+    case PhysicalType::STRUCT:
+    case PhysicalType::ARRAY:
+      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
+    case PhysicalType::DOUBLE: {
+      auto x = b.Column<double>(c)[o], y = reinterpret_cast<const double*>(f.data)[s];
+      return x == y || (std::isnan(x) && std::isnan(y));
+    }
+    case PhysicalType::FLOAT: {
+      auto x = b.Column<float>(c)[o], y = reinterpret_cast<const float*>(f.data)[s];
+      return x == y || (std::isnan(x) && std::isnan(y));
+    }
+    case PhysicalType::INTERVAL:
+      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o],
+                                      reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
+    default:
+      return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
+  }
+}
+}  // namespace
+
+void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hashes, state::StepNumber step,
+                              RowId* ids) {
+  auto n = uint32_t(keys.size());
+  auto width = uint32_t(store_.layout().columns.size());
+  state::ProbeColumns columns(keys, store_.layout());
+  RowId heads[STANDARD_VECTOR_SIZE];
+  constexpr uint32_t kAhead = 12;
+  for (uint32_t i = 0; i < std::min(n, kAhead); i++) index_.Prefetch(IndexHash(hashes[i]));
+  for (uint32_t i = 0; i < n; i++) {
+    if (i + kAhead < n) index_.Prefetch(IndexHash(hashes[i + kAhead]));
+    heads[i] = index_.Head(IndexHash(hashes[i]));
+  }
+  auto prefetch_row = [&](uint32_t i) {
+    if (heads[i] >= HashIndex::kEndOfChain) return;
+    Block& b = store_.GetBlock(BlockOf(heads[i]));
+    if (width > 0) __builtin_prefetch(b.ColumnData(0) + size_t(OffsetOf(heads[i])) * store_.layout().columns[0].width);
+    __builtin_prefetch(State(heads[i]), 1);
+  };
+  for (uint32_t i = 0; i < std::min(n, kAhead); i++) prefetch_row(i);
+  auto find = [&](RowId id, uint32_t row) {
+    while (id < HashIndex::kEndOfChain) {
+      Block& b = store_.GetBlock(BlockOf(id));
+      auto o = OffsetOf(id);
+      bool same = true;
+      for (uint32_t c = 0; c < width && same; c++)
+        same = SameGroup(b, store_.layout().columns[c], c, o, columns.formats[c], row);
+      if (same) return id;
+      id = b.next[o];
+    }
+    return kNoRow;
+  };
+  uint32_t missing = 0;
+  if (int64_key_ && columns.formats[0].validity.AllValid()) {
+    auto& f = columns.formats[0];
+    auto* data = reinterpret_cast<const int64_t*>(f.data);
+    for (uint32_t i = 0; i < n; i++) {
+      if (i + kAhead < n) prefetch_row(i + kAhead);
+      int64_t value = data[f.sel->get_index(i)];
+      RowId id = heads[i];
+      while (id < HashIndex::kEndOfChain) {
+        Block& b = store_.GetBlock(BlockOf(id));
+        if (b.Column<int64_t>(0)[OffsetOf(id)] == value && b.IsValid(0, OffsetOf(id))) break;
+        id = b.next[OffsetOf(id)];
+      }
+      ids[i] = id < HashIndex::kEndOfChain ? id : kNoRow;
+      missing += ids[i] == kNoRow;
+    }
+  } else {
+    for (uint32_t i = 0; i < n; i++) {
+      if (i + kAhead < n) prefetch_row(i + kAhead);
+      ids[i] = find(heads[i], i);
+      missing += ids[i] == kNoRow;
+    }
+  }
+  if (missing == 0) return;
+  index_.Reserve(missing);
+  std::vector<UnifiedVectorFormat> formats(width);
+  for (uint32_t c = 0; c < width; c++) keys.data[c].ToUnifiedFormat(n, formats[c]);
+  for (uint32_t i = 0; i < n; i++) {
+    if (ids[i] != kNoRow) continue;
+    RowId& head = index_.HeadForUpdate(IndexHash(hashes[i]));
+    ids[i] = find(head, i);  // an earlier row of this chunk may have made it
+    if (ids[i] != kNoRow) continue;
+    ids[i] = store_.AppendOne(keys, formats, i, step);
+    if (states_.size() < store_.BlockCount()) GrowStates();
+    store_.GetBlock(BlockOf(ids[i])).next[OffsetOf(ids[i])] = head;
+    head = ids[i];
+  }
+}
+
+std::vector<RowId> GroupTable::Encode(bool base, state::ByteWriter& out) {
+  store_.Encode(base, out);
+  std::vector<RowId> ids;
+  if (base) {
+    ForEach([&](RowId id) { ids.push_back(id); });
+  } else {
+    ids = std::move(dirty_);
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  }
+  dirty_.clear();
+  out.Put<uint32_t>(uint32_t(ids.size()));
+  out.PutRaw(ids.data(), ids.size() * sizeof(RowId));
+  return ids;
+}
+
+Result<std::vector<RowId>> GroupTable::Restore(state::ByteReader& in, bool base) {
+  TW_TRY(store_.Restore(in, base));
+  if (base) states_.clear();
+  GrowStates();
+  auto n = in.Get<uint32_t>();
+  auto raw = in.GetRaw(size_t(n) * sizeof(RowId));
+  if (!in.ok) return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a group table is damaged"));
+  std::vector<RowId> ids(n);
+  std::memcpy(ids.data(), raw.data(), raw.size());
+  for (auto id : ids)
+    if (BlockOf(id) >= store_.BlockCount() || !store_.BlockOrNull(BlockOf(id)) ||
+        OffsetOf(id) >= store_.GetBlock(BlockOf(id)).count)
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a group table is damaged"));
+  return ids;
+}
+
+void GroupTable::Restored() {
+  index_.Clear();
+  Types types = store_.layout().GetTypes();
+  std::vector<uint32_t> all(types.size());
+  for (uint32_t i = 0; i < all.size(); i++) all[i] = i;
+  std::vector<uint64_t> hashes;
+  for (uint32_t b = 0; b < store_.BlockCount(); b++) {
+    auto* block = store_.BlockOrNull(b);
+    if (!block || block->count == 0) continue;
+    DataChunk chunk;
+    chunk.InitializeEmpty(types);
+    for (uint32_t c = 0; c < types.size(); c++) {
+      duckdb::Vector v(types[c], nullptr);
+      state::ReadColumn(*block, store_.layout().columns[c], c, block->count, v);
+      chunk.data[c].Reference(v);
+    }
+    chunk.SetCardinality(block->count);
+    state::HashColumns(chunk, all, hashes);
+    if (types.empty()) hashes.assign(block->count, 0x9e3779b97f4a7c15ull);
+    index_.Reserve(block->count);
+    for (uint32_t r = 0; r < block->count; r++) {
+      RowId& head = index_.HeadForUpdate(IndexHash(hashes[r]));
+      block->next[r] = head;
+      head = state::MakeRowId(b, r);
+    }
+  }
+}
+
+}  // namespace tidewater::dataflow

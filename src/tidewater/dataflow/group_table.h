@@ -1,0 +1,55 @@
+// GroupTable: key -> a fixed-size state that is changed in place. The state of aggregates and of DISTINCT.
+#pragma once
+#include <memory>
+#include <vector>
+#include "tidewater/state/arrangement.h"
+
+namespace tidewater::dataflow {
+
+class GroupTable {
+ public:
+  GroupTable(const Types& key_types, uint32_t state_size);
+
+  /// The group of each row of `keys` (all columns), made where it is missing with a zeroed state. `hashes` is
+  /// HashColumns of all columns.
+  void FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hashes, state::StepNumber step, state::RowId* ids);
+  uint8_t* State(state::RowId id) {
+    return states_[state::BlockOf(id)].get() + size_t(state::OffsetOf(id)) * state_size_;
+  }
+  /// The state will be changed: it is written with the next checkpoint.
+  void MarkDirty(state::RowId id) { dirty_.push_back(id); }
+  void Gather(uint32_t column, const state::RowId* ids, uint32_t n, duckdb::Vector& out) const {
+    store_.Gather(column, ids, n, out);
+  }
+  uint64_t rows() const { return store_.rows(); }
+  uint64_t Bytes() const {
+    return store_.Bytes() + index_.Bytes() + states_.size() * size_t(state_size_) * state::kBlockRows;
+  }
+  uint32_t state_size() const { return state_size_; }
+
+  bool Changed() const { return store_.Changed() || !dirty_.empty(); }
+  /// Keys made since the last call (base: all) and the ids of the dirty groups (base: all); the caller writes their
+  /// states.
+  std::vector<state::RowId> Encode(bool base, state::ByteWriter& out);
+  /// The other way; returns the ids whose states follow.
+  Result<std::vector<state::RowId>> Restore(state::ByteReader& in, bool base);
+  void Restored();
+  template <class F>
+  void ForEach(F&& f) {
+    for (uint32_t b = 0; b < store_.BlockCount(); b++)
+      if (auto* block = store_.BlockOrNull(b))
+        for (uint32_t r = 0; r < block->count; r++) f(state::MakeRowId(b, r));
+  }
+
+ private:
+  void GrowStates();
+
+  uint32_t state_size_;
+  state::RowStore store_;
+  state::HashIndex index_;
+  bool int64_key_;
+  std::vector<std::unique_ptr<uint8_t[]>> states_;
+  std::vector<state::RowId> dirty_;
+};
+
+}  // namespace tidewater::dataflow
