@@ -1,7 +1,7 @@
 // The state log: checkpoints as segments of records, made durable one after the other.
 //
-// Knows bytes and stream names; no rows, no SQL. A segment is one object "log/<checkpoint id>.seg" in the ObjectStore,
-// checksummed, whole or not there. Each stream (one arrangement part, the catalog, the offsets, a sink's log) writes kBase
+// Knows bytes and stream names; no rows, no SQL. A segment is one object "log/<number>.seg" in the ObjectStore, checksummed,
+// whole or not there (docs/formats/state-log.md). Each stream (one arrangement part, the catalog, the offsets, a sink's log) writes kBase
 // records, which replace everything of the stream before them, and kDelta records, which follow it.
 #pragma once
 #include <functional>
@@ -24,7 +24,8 @@ struct Record {
   std::string payload;
 };
 
-/// Collects the records of one checkpoint. Filled by the engine's thread; compressed and written by the log's thread.
+/// Collects the records of one checkpoint, whose id is above all before. Stream names are not empty. Filled by the engine's
+/// thread; compressed and written by the log's thread.
 class SegmentBuilder {
  public:
   explicit SegmentBuilder(CheckpointId id) : id_(id) {}
@@ -33,9 +34,9 @@ class SegmentBuilder {
   /// The stream ends here (its object was dropped); its records before are garbage.
   void Drop(std::string stream) { Add(std::move(stream), RecordKind::kDrop, {}); }
   uint64_t bytes() const { return bytes_; }
+  std::vector<Record> Take() && { return std::move(records_); }
 
  private:
-  friend class StateLog;
   CheckpointId id_;
   uint64_t bytes_ = 0;
   std::vector<Record> records_;
@@ -52,7 +53,8 @@ class StateLog {
   /// Newest durable checkpoint, 0 when there is none.
   virtual CheckpointId last() const = 0;
   /// Visits the live records of the streams whose name starts with `prefix`, oldest first: for each stream its newest base and
-  /// the deltas behind it. Any number of times before the first Commit; holds about one segment in memory.
+  /// the deltas behind it (deltas alone where it never had a base). Any number of times before the first Commit; holds at most
+  /// 64 MB or one record in memory beside what `visit` keeps.
   virtual Status Replay(const std::string& prefix, const std::function<Status(Record&&)>& visit) = 0;
   /// Queues the segment. Segments become durable in order; `done` is called on the log's thread with the outcome. After an error
   /// every later segment fails too (the engine stops). Blocks while more than `max_queued_bytes` wait.
