@@ -122,7 +122,7 @@ void AppendCopy(const DeltaBatch& from, DeltaBatch& to) {
       for (idx_t i = 0; i < n; i++) sel.set_index(i, at + i);
       last.rows->Append(*c.rows, false, &sel, n);
       if (!c.weights.empty() && last.weights.empty()) last.weights.assign(before, 1);
-      if (!last.weights.empty())
+      if (!c.weights.empty() || !last.weights.empty())
         for (idx_t i = 0; i < n; i++) last.weights.push_back(c.weight(at + i));
       at += n;
     }

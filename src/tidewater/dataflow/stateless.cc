@@ -105,7 +105,7 @@ void Compactor::Add(const DeltaChunk& chunk, const SelectionVector& sel, uint32_
   idx_t before = pending_.size();
   pending_.rows->Append(*chunk.rows, false, const_cast<SelectionVector*>(&sel), n);
   if (!chunk.weights.empty() && pending_.weights.empty()) pending_.weights.assign(before, 1);
-  if (!pending_.weights.empty())
+  if (!chunk.weights.empty() || !pending_.weights.empty())
     for (uint32_t i = 0; i < n; i++) pending_.weights.push_back(chunk.weight(sel.get_index(i)));
 }
 

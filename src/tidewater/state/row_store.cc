@@ -368,7 +368,7 @@ void RowStore::Gather(uint32_t c, const RowId* ids, uint32_t n, Vector& out) con
   }
   DispatchWidth(l.width, [&](auto tag) {
     using T = decltype(tag);
-    auto* dst = duckdb::FlatVector::GetData<T>(out);
+    auto* dst = reinterpret_cast<T*>(duckdb::FlatVector::GetData(out));
     for (uint32_t i = 0; i < n; i++) {
       Block& b = GetBlock(BlockOf(ids[i]));
       auto o = OffsetOf(ids[i]);
