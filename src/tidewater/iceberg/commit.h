@@ -39,6 +39,9 @@ struct TableChange {
   /// Added to the snapshot summary: the stamp.
   Properties summary;
   bool force_snapshot = false;
+  /// Refuses (kConflict) vectors and single-file position deletes of a data file that is neither in the base nor added
+  /// here: somebody else replaced it, and the deletes would be lost.
+  bool check_referenced_files = true;
   std::string branch = "main";
 
   std::vector<MetadataUpdate> metadata_updates;  ///< schema, properties …, applied before the snapshot

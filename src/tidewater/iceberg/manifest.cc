@@ -649,7 +649,6 @@ Result<EncodedManifest> EncodeManifest(const std::vector<ManifestEntry>& entries
   m.is_deletes = is_deletes;
   m.partitions.resize(partition.fields.size());
   int64_t min_sequence = INT64_MAX;
-  bool inherits = false;
   avro::Writer writer(ManifestAvroSchema(partition, version),
                       {{"schema", SchemaToJson(schema)},
                        {"schema-id", std::to_string(schema.id)},
@@ -680,17 +679,13 @@ Result<EncodedManifest> EncodeManifest(const std::vector<ManifestEntry>& entries
     ++*files;
     *rows += f.record_count;
     if (entry.IsLive()) {
-      if (entry.sequence_number)
-        min_sequence = std::min(min_sequence, *entry.sequence_number);
-      else
-        inherits = true;
+      if (entry.sequence_number) min_sequence = std::min(min_sequence, *entry.sequence_number);
       if (!is_deletes && !f.first_row_id) out.rows_without_id += f.record_count;
     }
     TW_TRY(Summarize(partition, f.partition, &m.partitions));
   }
   // Numbers to be inherited are larger than all that are known.
   m.min_sequence_number = min_sequence != INT64_MAX ? min_sequence : kInheritSequence;
-  if (min_sequence == INT64_MAX && !inherits) m.min_sequence_number = kInheritSequence;
   out.bytes = writer.Finish();
   m.length_bytes = int64_t(out.bytes.size());
   return out;
