@@ -384,6 +384,7 @@ Status Core::Recover() {
     sink.logged.assign(state->second.logged.begin(), state->second.logged.end());
     // A target that refuses is shown in SHOW SINKS; its log waits for it.
     if (auto attached = AttachSink(sink, *object); !attached) {
+      if (!sink.rows_metric) return attached;  // no such connector, or no such input
       log::error("sink {}: {}", object->name, attached.error().ToString());
       sink.start_error = attached.error();
       sink.sink.reset();

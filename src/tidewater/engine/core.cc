@@ -38,7 +38,12 @@ DeltaBatch Copy(const DeltaBatch& batch) {
 
 Core::Core(EngineOptions options) : options_(std::move(options)) { step_rows_ = options_.min_step_rows; }
 
-Core::~Core() { Stop(false); }
+Core::~Core() {
+  Stop(false);
+  // Their threads call back into this object.
+  log_.reset();
+  wal_.reset();
+}
 
 Status Core::Start() {
   {

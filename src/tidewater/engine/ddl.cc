@@ -368,6 +368,8 @@ std::optional<DeltaBatch> Core::NextOfStream(ObjectId stream, std::map<ObjectId,
 /// Streams that a view reads, directly; what it reads through stored views was taken there.
 Status Core::AddView(Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored) {
   circuit_->AddView(view.id, std::move(plan), stored);
+  // The output of the backfill is what a sink gets first.
+  if (!stored) circuit_->KeepOutput(view.id, true);
   if (stored) view.store_key = circuit_->StoreKey(view.id);
   // Streams that run already must send the columns that only this view needs from the same event on.
   for (auto below : view.depends_on) {
@@ -560,14 +562,11 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   }
   CheckpointId checkpoint = 0;
   auto made = OnEngine([&]() -> Status {
-    circuit_->KeepOutput(object.input, false);
     if (hidden) {
-      // What the view holds at its creation is what its first step puts out.
       if (auto added = AddView(*hidden, std::move(plan->plan), false); !added) {
         circuit_->Drop(hidden->id);
         return added;
       }
-      circuit_->KeepOutput(object.input, true);
     }
     if (auto added = catalog_.Add(object); !added) {
       if (hidden) circuit_->Drop(hidden->id);

@@ -1,0 +1,456 @@
+// The engine with a source and a sink that the tests hold in their hands.
+#include "tidewater/engine/engine.h"
+#include <gtest/gtest.h>
+#include <algorithm>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+#include "tidewater/base/log.h"
+#include "tidewater/engine/session.h"
+
+namespace tidewater::engine {
+namespace {
+
+using duckdb::Value;
+
+/// What a "hand" source hands over next; survives restarts of the engine, as an upstream does.
+struct Upstream {
+  std::mutex mutex;
+  std::vector<std::function<SourceBatch()>> batches;  ///< batch i ends at offset i + 1
+  size_t handed = 0;
+  std::string started_at = "never", confirmed;
+  std::map<std::string, ObjectId> tables;
+  bool dropped = false;
+  WakeEngine wake;
+};
+Upstream* g_upstream = nullptr;
+
+Schema HandSchema() { return {{{"id", LogicalType::INTEGER, true, 1}, {"v", LogicalType::INTEGER, false, 2}}, {0}}; }
+
+class HandSource final : public Source {
+ public:
+  explicit HandSource(WakeEngine wake) { g_upstream->wake = std::move(wake); }
+  Result<Schema> Describe(const std::string& name) override {
+    if (name == "missing") return std::unexpected(UserError("42P01", "upstream has no table \"missing\""));
+    return HandSchema();
+  }
+  Status AddTable(const SourceTable& table) override {
+    if (table.upstream_name == "refused") return std::unexpected(UserError("0A000", "refused"));
+    std::lock_guard lock(g_upstream->mutex);
+    g_upstream->tables[table.upstream_name] = table.id;
+    return {};
+  }
+  Status RemoveTable(ObjectId) override { return {}; }
+  Status Start(const std::string& offset) override {
+    std::lock_guard lock(g_upstream->mutex);
+    g_upstream->started_at = offset;
+    g_upstream->handed = offset.empty() ? 0 : std::stoul(offset);
+    return {};
+  }
+  std::optional<SourceBatch> Poll(size_t) override {
+    std::lock_guard lock(g_upstream->mutex);
+    if (g_upstream->handed >= g_upstream->batches.size()) return std::nullopt;
+    auto batch = g_upstream->batches[g_upstream->handed++]();
+    batch.offset = std::to_string(g_upstream->handed);
+    return batch;
+  }
+  void Confirm(const std::string& offset) override {
+    std::lock_guard lock(g_upstream->mutex);
+    g_upstream->confirmed = offset;
+  }
+  SourceStatus GetStatus() override {
+    SourceStatus status;
+    status.state = SourceState::kStreaming;
+    return status;
+  }
+  Status Alter(const std::map<std::string, std::string>&) override { return {}; }
+  void Stop() override {
+    std::lock_guard lock(g_upstream->mutex);
+    g_upstream->wake = nullptr;
+  }
+  Status DropUpstream() override {
+    g_upstream->dropped = true;
+    return {};
+  }
+};
+
+/// What a "hand" sink was given, and what it says is committed.
+struct Downstream {
+  std::mutex mutex;
+  std::map<CheckpointId, std::vector<std::string>> rows;  ///< of this life of the engine
+  CheckpointId durable = 0, committed = 0;
+  bool commits = true;
+  std::vector<std::string> All() {
+    std::lock_guard lock(mutex);
+    std::vector<std::string> out;
+    for (auto& [id, lines] : rows) out.insert(out.end(), lines.begin(), lines.end());
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+};
+Downstream* g_downstream = nullptr;
+
+class HandSink final : public Sink {
+ public:
+  Status Start() override {
+    std::lock_guard lock(g_downstream->mutex);
+    g_downstream->rows.clear();
+    return {};
+  }
+  void Append(CheckpointId id, DeltaBatch rows) override {
+    std::lock_guard lock(g_downstream->mutex);
+    if (id <= g_downstream->committed) return;
+    for (auto& c : rows.chunks)
+      for (duckdb::idx_t r = 0; r < c.size(); r++) {
+        std::string line = c.weight(r) > 0 ? "+" : "-";
+        for (duckdb::idx_t i = 0; i < c.rows->ColumnCount(); i++)
+          line += (i ? "|" : "") + c.rows->GetValue(i, r).ToString();
+        g_downstream->rows[id].push_back(line);
+      }
+  }
+  void CheckpointDurable(CheckpointId id, int64_t) override {
+    std::lock_guard lock(g_downstream->mutex);
+    g_downstream->durable = id;
+    if (g_downstream->commits) g_downstream->committed = id;
+  }
+  SinkStatus GetStatus() override {
+    std::lock_guard lock(g_downstream->mutex);
+    SinkStatus status;
+    status.committed = g_downstream->committed;
+    return status;
+  }
+  Status WaitCommitted(CheckpointId, int64_t) override { return {}; }
+  void Stop() override {}
+};
+
+void RegisterHands() {
+  SourceConnector source;
+  source.name = "hand";
+  source.validate = [](const std::map<std::string, std::string>&) { return Status{}; };
+  source.make = [](SourceOptions options) -> Result<std::unique_ptr<Source>> {
+    return std::make_unique<HandSource>(options.wake);
+  };
+  SourceRegistry::Get().Register(source);
+  SinkConnector sink;
+  sink.name = "hand";
+  sink.validate = [](const std::map<std::string, std::string>&, const Schema&) { return Status{}; };
+  sink.make = [](SinkOptions) -> Result<std::unique_ptr<Sink>> { return std::make_unique<HandSink>(); };
+  SinkRegistry::Get().Register(sink);
+}
+
+class EngineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    spdlog::set_level(spdlog::level::warn);
+    RegisterHands();
+    g_upstream = &upstream_;
+    g_downstream = &downstream_;
+    auto pattern = (std::filesystem::temp_directory_path() / "tidewater_engine_XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+    Open();
+  }
+  void TearDown() override {
+    session_.reset();
+    engine_.reset();
+    std::filesystem::remove_all(dir_);
+  }
+  void Open() {
+    EngineOptions options;
+    options.state = dir_;
+    options.checkpoint_interval_ms = interval_ms_;
+    options.min_step_interval_us = 0;
+    options.flush_sink_timeout_ms = 200;
+    auto opened = Engine::Open(options);
+    ASSERT_TRUE(opened.has_value()) << opened.error().ToString();
+    engine_ = std::move(*opened);
+    auto started = engine_->Start();
+    ASSERT_TRUE(started.has_value());
+    session_ = OpenSession(*engine_, {});
+  }
+  void Crash() {
+    session_.reset();
+    engine_->Abandon();
+    engine_.reset();
+    Open();
+  }
+
+  /// Rows as sorted "a|b" lines; an error as "SQLSTATE: message".
+  std::vector<std::string> Query(const std::string& sql) { return QueryIn(*session_, sql); }
+  static std::vector<std::string> QueryIn(Session& session, const std::string& sql) {
+    auto statement = session.Prepare(sql, {});
+    if (!statement) return {statement.error().sqlstate + ": " + statement.error().message};
+    auto cursor = session.Execute(**statement, {});
+    if (!cursor) return {cursor.error().sqlstate + ": " + cursor.error().message};
+    std::vector<std::string> out;
+    while (true) {
+      auto chunk = (*cursor)->Next();
+      if (!chunk) return {chunk.error().sqlstate + ": " + chunk.error().message};
+      if (!*chunk) break;
+      for (duckdb::idx_t r = 0; r < (*chunk)->size(); r++) {
+        std::string line;
+        for (duckdb::idx_t c = 0; c < (*chunk)->ColumnCount(); c++)
+          line += (c ? "|" : "") + (*chunk)->GetValue(c, r).ToString();
+        out.push_back(line);
+      }
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+  using Lines = std::vector<std::string>;
+  void Do(const std::string& sql) { EXPECT_EQ(Query(sql), Lines{}) << sql; }
+  template <class F>
+  static bool Eventually(F&& f) {
+    for (int i = 0; i < 500; i++) {
+      if (f()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
+
+  struct Change {
+    ChangeOp op;
+    int id;
+    std::optional<int> v;
+  };
+  void Hand(const std::string& table, std::vector<Change> changes, bool continues = false, bool loaded = false,
+            std::vector<RejectedRow> rejected = {}) {
+    WakeEngine wake;
+    {
+      std::lock_guard lock(upstream_.mutex);
+      upstream_.batches.push_back([this, table, changes, continues, loaded, rejected] {
+        SourceBatch batch;
+        auto id = upstream_.tables.at(table);
+        if (!changes.empty()) {
+          ChangeChunk chunk;
+          chunk.table = id;
+          chunk.rows = std::make_unique<DataChunk>();
+          chunk.rows->Initialize(duckdb::Allocator::DefaultAllocator(), HandSchema().GetTypes());
+          duckdb::idx_t r = 0;
+          for (auto& c : changes) {
+            chunk.rows->SetValue(0, r, Value::INTEGER(c.id));
+            chunk.rows->SetValue(1, r, c.v ? Value::INTEGER(*c.v) : Value(LogicalType::INTEGER));
+            chunk.ops.push_back(c.op);
+            r++;
+          }
+          chunk.rows->SetCardinality(r);
+          batch.changes.push_back(std::move(chunk));
+        }
+        batch.continues = continues;
+        if (loaded) batch.loaded.push_back(id);
+        batch.rejected = rejected;
+        for (auto& row : batch.rejected) row.table = id;
+        return batch;
+      });
+      wake = upstream_.wake;
+    }
+    if (wake) wake();
+  }
+
+  int interval_ms_ = 20;
+  std::string dir_;
+  Upstream upstream_;
+  Downstream downstream_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+};
+
+constexpr auto kUpsert = ChangeOp::kUpsert;
+constexpr auto kDelete = ChangeOp::kDelete;
+
+TEST_F(EngineTest, LoadsThenShows) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  Hand("up", {{kUpsert, 1, 10}, {kUpsert, 2, 20}});
+  EXPECT_EQ(Query("SELECT * FROM t").at(0).substr(0, 5), "55000");
+  // A view waits until the load is complete.
+  auto other = OpenSession(*engine_, {});
+  std::thread creator(
+      [&] { EXPECT_EQ(QueryIn(*other, "CREATE MATERIALIZED VIEW v AS SELECT sum(v) AS s FROM t"), Lines{}); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(Query("SELECT * FROM v").at(0).substr(0, 5), "42P01");
+  Hand("up", {{kUpsert, 3, 30}}, false, true);
+  creator.join();
+  EXPECT_EQ(Query("SELECT * FROM v"), Lines{"60"});
+  EXPECT_EQ(Query("SELECT * FROM t"), (Lines{"1|10", "2|20", "3|30"}));
+  Hand("up", {{kDelete, 1, {}}, {kUpsert, 2, 21}});
+  EXPECT_TRUE(Eventually([&] { return Query("SELECT * FROM v") == Lines{"51"}; }));
+  EXPECT_EQ(Query("INSERT INTO t VALUES (9, 9)").at(0).substr(0, 5), "42809");
+}
+
+TEST_F(EngineTest, CancelsAWaitingCreate) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  auto other = OpenSession(*engine_, {});
+  std::thread creator(
+      [&] { EXPECT_EQ(QueryIn(*other, "CREATE MATERIALIZED VIEW v AS SELECT * FROM t").at(0).substr(0, 5), "57014"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  other->Cancel();
+  creator.join();
+  // The DDL lock is free again.
+  Do("DROP TABLE t");
+}
+
+TEST_F(EngineTest, TransactionsStayWhole) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  Hand("up", {}, false, true);
+  ASSERT_TRUE(Eventually([&] { return Query("SELECT * FROM t").empty(); }));
+  Do("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM t");
+  Hand("up", {{kUpsert, 1, 1}}, true);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(Query("SELECT * FROM v"), Lines{"0"});
+  Hand("up", {{kUpsert, 2, 2}}, true);
+  Hand("up", {{kUpsert, 3, 3}}, false);
+  EXPECT_TRUE(Eventually([&] { return Query("SELECT * FROM v") == Lines{"3"}; }));
+}
+
+TEST_F(EngineTest, ResumesFromTheConfirmedOffset) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  Hand("up", {{kUpsert, 1, 1}}, false, true);
+  ASSERT_TRUE(Eventually([&] { return Query("SELECT * FROM t") == Lines{"1|1"}; }));
+  Do("CREATE MATERIALIZED VIEW v AS SELECT sum(v) AS s FROM t");
+  Do("FLUSH");
+  ASSERT_TRUE(Eventually([&] {
+    std::lock_guard lock(upstream_.mutex);
+    return upstream_.confirmed == "1";
+  }));
+  Hand("up", {{kUpsert, 1, 5}, {kUpsert, 2, 2}});
+  ASSERT_TRUE(Eventually([&] { return Query("SELECT * FROM v") == Lines{"7"}; }));
+  Crash();
+  EXPECT_TRUE(upstream_.started_at == "1" || upstream_.started_at == "2") << upstream_.started_at;
+  EXPECT_GE(std::stoi(upstream_.started_at), std::stoi(upstream_.confirmed));
+  EXPECT_TRUE(Eventually([&] { return Query("SELECT * FROM v") == Lines{"7"}; }));
+  EXPECT_EQ(Query("SELECT * FROM t"), (Lines{"1|5", "2|2"}));
+}
+
+TEST_F(EngineTest, FailedCreatesLeaveNothing) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  EXPECT_EQ(Query("CREATE TABLE t (*) FROM s TABLE 'missing'").at(0).substr(0, 5), "42P01");
+  EXPECT_EQ(Query("CREATE TABLE t (*) FROM s TABLE 'refused'").at(0).substr(0, 5), "0A000");
+  EXPECT_EQ(Query("CREATE TABLE t (*) FROM nowhere TABLE 'up'").at(0).substr(0, 5), "42P01");
+  EXPECT_EQ(Query("SELECT * FROM t").at(0).substr(0, 5), "42P01");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  EXPECT_EQ(Query("DROP SOURCE s").at(0).substr(0, 5), "2BP01");
+  Do("DROP SOURCE s CASCADE");
+  EXPECT_TRUE(upstream_.dropped);
+  Crash();
+  EXPECT_EQ(Query("SELECT * FROM t").at(0).substr(0, 5), "42P01");
+}
+
+TEST_F(EngineTest, RejectedRowsComeAndGo) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  RejectedRow bad;
+  bad.key = "7";
+  bad.column = "v";
+  bad.value = "1e99";
+  bad.message = "out of range";
+  bad.hint = "declare v as DOUBLE";
+  Hand("up", {{kUpsert, 1, 1}}, false, true, {bad});
+  ASSERT_TRUE(Eventually(
+      [&] { return Query("SELECT object, row_key, message FROM tidewater_errors") == Lines{"t|7|out of range"}; }));
+  Query("SELECT * FROM t");
+  auto notices = session_->TakeNotices();
+  ASSERT_FALSE(notices.empty());
+  EXPECT_EQ(notices[0].severity, "WARNING");
+  Do("FLUSH");
+  Crash();
+  EXPECT_EQ(Query("SELECT object, row_key, value FROM tidewater_errors"), Lines{"t|7|1e99"});
+  bad.resolved = true;
+  Hand("up", {{kUpsert, 7, 7}}, false, false, {bad});
+  EXPECT_TRUE(Eventually([&] { return Query("SELECT count(*) FROM tidewater_errors") == Lines{"0"}; }));
+}
+
+TEST_F(EngineTest, SinksGetContentThenChanges) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Query("INSERT INTO t VALUES (1, 1), (2, 2)");
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  EXPECT_EQ(downstream_.All(), (Lines{"+1|1", "+2|2"}));
+  Query("UPDATE t SET v = 3 WHERE id = 1");
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), (Lines{"+1|1", "+1|3", "+2|2", "-1|1"}));
+  // The second checkpoint's rows lie under another id than the first's.
+  EXPECT_EQ(downstream_.rows.size(), 2u);
+}
+
+TEST_F(EngineTest, SinkAsSelectHasAViewOfItsOwn) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Query("INSERT INTO t VALUES (1, 1), (2, 2)");
+  Do("CREATE SINK k AS SELECT v * 10 AS x FROM t WITH (connector = 'hand')");
+  EXPECT_EQ(downstream_.All(), (Lines{"+10", "+20"}));
+  Query("DELETE FROM t WHERE id = 2");
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), (Lines{"+10", "+20", "-20"}));
+  Crash();
+  Query("INSERT INTO t VALUES (5, 5)");
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), (Lines{"+50"}));
+  Do("DROP SINK k");
+  Do("DROP TABLE t");
+}
+
+TEST_F(EngineTest, UncommittedSinkLogsSurviveACrash) {
+  downstream_.commits = false;
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Query("INSERT INTO t VALUES (1, 1)");
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  Query("INSERT INTO t VALUES (2, 2)");
+  Do("FLUSH");
+  Query("UPDATE t SET v = 22 WHERE id = 2");
+  Crash();
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), (Lines{"+1|1", "+2|2", "+2|22", "-2|2"}));
+  // Once committed, it is not handed over again.
+  downstream_.commits = true;
+  Do("FLUSH");
+  ASSERT_TRUE(Eventually([&] {
+    std::lock_guard lock(downstream_.mutex);
+    return downstream_.committed == downstream_.durable;
+  }));
+  Query("INSERT INTO t VALUES (3, 3)");
+  Do("FLUSH");
+  Crash();
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), Lines{});
+}
+
+TEST_F(EngineTest, ReadsAsOfTheLastCheckpoint) {
+  interval_ms_ = 1'000'000;
+  Crash();
+  Do("CREATE TABLE t (id INT PRIMARY KEY)");
+  Query("INSERT INTO t VALUES (1)");
+  auto durable = OpenSession(*engine_, {});
+  QueryIn(*durable, "SET read_mode = 'durable'");
+  EXPECT_EQ(QueryIn(*durable, "SELECT * FROM t"), Lines{"1"});
+  Query("INSERT INTO t VALUES (2)");
+  EXPECT_EQ(QueryIn(*durable, "SELECT * FROM t"), Lines{"1"});
+  Do("FLUSH");
+  EXPECT_TRUE(Eventually([&] { return QueryIn(*durable, "SELECT * FROM t") == (Lines{"1", "2"}); }));
+}
+
+TEST_F(EngineTest, WritersDoNotLoseEachOther) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, n INT)");
+  Query("INSERT INTO t VALUES (1, 0)");
+  std::vector<std::thread> writers;
+  for (int w = 0; w < 4; w++)
+    writers.emplace_back([&] {
+      auto session = OpenSession(*engine_, {});
+      for (int i = 0; i < 25; i++) EXPECT_EQ(QueryIn(*session, "UPDATE t SET n = n + 1"), Lines{});
+    });
+  for (auto& t : writers) t.join();
+  EXPECT_EQ(Query("SELECT n FROM t"), Lines{"100"});
+  Crash();
+  EXPECT_EQ(Query("SELECT n FROM t"), Lines{"100"});
+}
+
+TEST_F(EngineTest, StatementsEndWhenTheEngineStops) {
+  Do("CREATE TABLE t (id INT)");
+  engine_->Stop();
+  EXPECT_EQ(Query("INSERT INTO t VALUES (1)").at(0).substr(0, 5), "57P01");
+  EXPECT_EQ(Query("CREATE TABLE u (id INT)").at(0).substr(0, 5), "57P01");
+}
+
+}  // namespace
+}  // namespace tidewater::engine
