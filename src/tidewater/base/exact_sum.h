@@ -31,6 +31,24 @@ class ExactSum {
       AddFinite(x, w);
     }
   }
+  void Merge(const ExactSum& other) {
+    nan_ += other.nan_;
+    positive_inf_ += other.positive_inf_;
+    negative_inf_ += other.negative_inf_;
+    if (other.limbs_.empty()) return;
+    auto theirs = other.limbs_;
+    theirs.push_back(0);
+    Carry(theirs);
+    if (limbs_.empty()) low_ = other.low_;
+    if (other.low_ < low_) {
+      limbs_.insert(limbs_.begin(), size_t(low_ - other.low_), 0);
+      low_ = other.low_;
+    }
+    auto at = size_t(other.low_ - low_);
+    if (at + theirs.size() > limbs_.size()) limbs_.resize(at + theirs.size());
+    for (size_t i = 0; i < theirs.size(); i++) limbs_[at + i] += theirs[i];
+    CountAdds(1);
+  }
   /// The exact sum rounded once, to nearest even. 0 for nothing.
   double Value() const {
     if (nan_ > 0 || (positive_inf_ > 0 && negative_inf_ > 0)) return std::numeric_limits<double>::quiet_NaN();
@@ -111,11 +129,19 @@ class ExactSum {
     if (x < 0) weight = -weight;
     for (int i = 0; i < 3; i++)
       limbs_[size_t(limb - low_ + i)] += int64_t(uint64_t(wide >> (32 * i)) & 0xffffffff) * weight;
-    adds_ += weight < 0 ? -weight : weight;
+    CountAdds(weight < 0 ? -weight : weight);
+  }
+  /// A limb of 32 bits has room for 2^30 additions before carries must move on.
+  void CountAdds(int64_t n) {
+    adds_ += n;
     if (adds_ > (1 << 30)) {
       limbs_.push_back(0);
       Carry(limbs_);
       while (limbs_.size() > 1 && limbs_.back() == 0) limbs_.pop_back();
+      if (limbs_.size() > 1 && limbs_.back() == -1) {  // a sign alone
+        limbs_.pop_back();
+        limbs_.back() -= int64_t{1} << 32;
+      }
       adds_ = 0;
     }
   }
