@@ -66,7 +66,7 @@ class Probe:
         while not self.stop_reading.is_set():
             snapshot = self.server.snapshot("shop", "probe")
             now = time.monotonic()
-            while snapshot and len(self.lake_ms) < min(lib.live_rows(snapshot), len(self.committed)):
+            while snapshot and len(self.lake_ms) < min(int(snapshot["summary"]["total-records"]), len(self.committed)):
                 self.lake_ms.append((now - self.committed[len(self.lake_ms)][1]) * 1000)
             time.sleep(0.02)
 
@@ -114,14 +114,14 @@ def show(screen, server, c, probe, start, before):
     rows_in = int(sum(v for k, v in metrics.items() if k.startswith("tidewater_source_rows_total")))
     now = time.monotonic()
     rate = (rows_in - before[1]) / max(now - before[0], 0.001)
-    snapshot = server.snapshot("shop", "order_totals")
     loaded = server.load_table("shop", "order_totals")
     committed = loaded["metadata"].get("last-sequence-number", 0) if loaded else 0
+    files = loaded["metadata"]["snapshots"][-1]["summary"].get("total-data-files", "0") if committed else "0"
     lines = [f"{now - start:5.0f} s   rows in {rows_in:>9,} ({rate:6.0f}/s)   Tidewater: {lib.memory_mb(server.pid, 'VmRSS'):4.0f} MB, "
              f"{server.cpu() / max(now - start, 0.1):4.2f} cores",
              f"freshness  view    {spread(probe.view_ms)}",
              f"           Iceberg {spread(probe.lake_ms)}",
-             f"Iceberg    {committed} snapshots committed, {lib.live_rows(snapshot) if snapshot else 0:,} rows in the newest",
+             f"Iceberg    {committed} snapshots committed, {files} data files in the newest",
              "", f"{'region':<8}{'status':<10}{'orders':>9}{'revenue':>16}{'smallest':>12}{'largest':>12}"]
     for row in c.execute("SELECT region, status, orders, revenue, smallest, largest FROM revenue ORDER BY region, status LIMIT 12").fetchall():
         region, status, orders, *money = row
