@@ -23,8 +23,9 @@ constexpr size_t kCheckpointsInFlightMax = 2;
 std::string SinkStream(ObjectId sink, CheckpointId id) { return fmt::format("sink/{}/{}", sink, id); }
 }  // namespace
 
+bool Core::CheckpointPossible() const { return in_flight_.size() < kCheckpointsInFlightMax && !AnyOpen(); }
+
 bool Core::CheckpointDue(int64_t now_us) const {
-  if (in_flight_.size() >= kCheckpointsInFlightMax) return false;
   if (changed_) return now_us - last_checkpoint_us_ >= options_.checkpoint_interval_ms * 1000;
   return offsets_changed_ &&
          now_us - last_checkpoint_us_ >= std::max(kOffsetOnlyIntervalUs, options_.checkpoint_interval_ms * 1000);
@@ -154,6 +155,7 @@ void Core::HandleDurable() {
   {
     std::lock_guard lock(mutex_);
     events.swap(durable_events_);
+    if (wal_failure_) Fatal("the write-ahead log could not be written: " + wal_failure_->ToString());
   }
   static auto& seconds =
       metrics::Seconds("tidewater_checkpoint_seconds", "From the beginning of a checkpoint until it is durable");

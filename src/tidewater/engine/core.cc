@@ -169,7 +169,13 @@ void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
   }
   for (auto& write : taken) {
     auto* promise = new std::promise<Status>(std::move(write->durable));
-    wal_applied_ = wal_->Append(EncodeWrite(write->deltas), [promise](Status status) {
+    wal_applied_ = wal_->Append(EncodeWrite(write->deltas), [this, promise](Status status) {
+      if (!status) {
+        // Its rows are visible already and will not survive: the loop ends the process.
+        std::lock_guard lock(mutex_);
+        wal_failure_ = status.error();
+        wake_.notify_one();
+      }
       promise->set_value(std::move(status));
       delete promise;
     });
@@ -413,10 +419,12 @@ void Core::Loop() {
     while (true) {
       {
         std::unique_lock lock(mutex_);
-        auto asked = [&] { return stop_ || !requests_.empty() || !writes_.empty() || !durable_events_.empty(); };
+        auto asked = [&] {
+          return stop_ || !requests_.empty() || !writes_.empty() || !durable_events_.empty() || wal_failure_;
+        };
         if (!more) {
           int64_t wait_us = 1'000'000;
-          if (changed_)
+          if (changed_ && CheckpointPossible())
             wait_us = std::clamp<int64_t>(
                 last_checkpoint_us_ + options_.checkpoint_interval_ms * 1000 - MonotonicMicros(), 0, wait_us);
           wake_.wait_for(lock, std::chrono::microseconds(wait_us), [&] { return asked() || woken_.load(); });
@@ -455,7 +463,7 @@ void Core::Loop() {
                                                          : options_.min_step_rows;
 
       auto now = MonotonicMicros();
-      if (!AnyOpen() && CheckpointDue(now)) TakeCheckpoint();
+      if (CheckpointPossible() && CheckpointDue(now)) TakeCheckpoint();
       if (now - last_refresh_us_ >= 1'000'000) {
         last_refresh_us_ = now;
         RefreshMetrics();

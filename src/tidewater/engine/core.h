@@ -150,6 +150,7 @@ class Core {
   void FailWaiters(const Error& error);
 
   // checkpoint.cc
+  bool CheckpointPossible() const;
   bool CheckpointDue(int64_t now_us) const;
   CheckpointId TakeCheckpoint();
   void HandleDurable();
@@ -235,6 +236,7 @@ class Core {
   std::deque<std::unique_ptr<Request>> requests_;
   std::deque<std::unique_ptr<PendingWrite>> writes_;
   std::deque<std::pair<CheckpointId, Status>> durable_events_;
+  std::optional<Error> wal_failure_;
   CheckpointId durable_ = 0;
   std::shared_ptr<dataflow::Snapshot> durable_snapshot_;
   std::set<ObjectId> loading_;
