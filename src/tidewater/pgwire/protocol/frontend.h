@@ -30,6 +30,10 @@ class FrameReader {
   /// The next whole message; nothing when more bytes are needed. An announced length above `body_max` is an error
   /// (54000) before anything is kept for it; one below the minimum is 08P01. After an error the stream cannot be used.
   Result<std::optional<Frame>> Next(bool typed, size_t body_max);
+  /// Type of the message that comes next, when its first byte is here.
+  std::optional<char> PeekType() const {
+    return pending() > 0 ? std::optional(buffer_[begin_]) : std::nullopt;
+  }
   /// Bytes received and not yet handed out.
   size_t pending() const { return buffer_.size() - begin_; }
 
