@@ -1,6 +1,7 @@
 #include "tidewater/io/object_store.h"
 #include "tidewater/io/local_store.h"
 #include "tidewater/io/memory_store.h"
+#include "tidewater/io/s3_store.h"
 
 namespace tidewater::io {
 
@@ -16,6 +17,7 @@ Result<std::shared_ptr<ObjectStore>> OpenStore(const std::string& uri,
       return std::unexpected(UserError("22023", "\"{}\" does not name an absolute local path", uri));
     return OpenLocalStore(path);
   }
+  if (uri.starts_with("s3://")) return OpenS3Store(uri, options);
   size_t scheme = uri.find("://");
   if (scheme != uri.npos)
     return std::unexpected(UserError("0A000", "storage \"{}://\" is not supported", uri.substr(0, scheme))

@@ -4,6 +4,7 @@
 #include <thread>
 #include <gtest/gtest.h>
 #include "tidewater/io/object_key.h"
+#include "tidewater/io/s3_server_test.h"
 
 namespace tidewater::io {
 namespace {
@@ -19,8 +20,15 @@ class ObjectStoreTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     std::string uri = GetParam();
+    std::map<std::string, std::string> options;
     if (uri == "local") uri = folder_ = FreshFolder();
-    auto store = OpenStore(uri);
+    if (uri == "s3://") {
+      options = S3ServerForTests::Options();
+      if (options.empty()) GTEST_SKIP() << "moto_server is not installed: scripts/deps.sh";
+      static int count = 0;
+      uri += "bucket/test " + std::to_string(count++) + "/ü+&";
+    }
+    auto store = OpenStore(uri, options);
     ASSERT_TRUE(store) << store.error().ToString();
     store_ = *store;
   }
@@ -129,8 +137,30 @@ TEST_P(ObjectStoreTest, RefusesBadKeys) {
   EXPECT_FALSE(store_->List("../"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, ObjectStoreTest, testing::Values("local", "memory:"),
-                         [](auto& info) { return std::string(info.param, 5); });
+INSTANTIATE_TEST_SUITE_P(Stores, ObjectStoreTest, testing::Values("local", "memory:", "s3://"), [](auto& info) {
+  std::string name = info.param;
+  return name.substr(0, name.find(':'));
+});
+
+TEST_P(ObjectStoreTest, ListsManyKeysAndStrangeNames) {
+  std::vector<std::string> keys = {"x/a b", "x/a%20b", "x/a&amp;b", "x/ä€😀", "x/plus+", "x/<tag>'\"", "x/a=1/b=2"};
+  for (auto& key : keys) ASSERT_TRUE(store_->Put(key, key));
+  for (auto& key : keys) EXPECT_EQ(store_->Get(key).value_or("missing"), key);
+  std::sort(keys.begin(), keys.end());
+  EXPECT_EQ(Keys("x/"), keys);
+  if (store_->Uri().starts_with("s3:")) {
+    for (int i = 0; i < 1005; i++) ASSERT_TRUE(store_->Put("many/" + std::to_string(i), ""));
+    EXPECT_EQ(Keys("many/").size(), 1005u);
+  }
+}
+
+TEST_P(ObjectStoreTest, KeepsLargeObjects) {
+  std::string large(20u << 20, 'x');
+  for (size_t i = 0; i < large.size(); i += 4096) large[i] = char(i >> 12);
+  ASSERT_TRUE(store_->Put("large", large));
+  EXPECT_TRUE(store_->Get("large") == large);
+  EXPECT_EQ(store_->GetRange("large", 5'000'000, 100).value_or(""), large.substr(5'000'000, 100));
+}
 
 TEST(LocalStoreTest, LeavesNoTemporaryFiles) {
   std::string folder = FreshFolder();
