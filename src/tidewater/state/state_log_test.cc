@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <gtest/gtest.h>
+#include "tidewater/io/faulty_store.h"
 #include "tidewater/io/memory_store.h"
 #include "tidewater/state/segment.h"
 
@@ -271,6 +272,66 @@ TEST(StateLogTest, WritesInOrderAndCallsBack) {
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
   EXPECT_EQ(log->last(), 100u);
   EXPECT_EQ(log->StreamBytes("s").first, 100u);
+}
+
+/// Commits until the store fails or `n` checkpoints are in; returns the last confirmed.
+CheckpointId CommitMany(StateLog& log, CheckpointId id, int n, uint64_t seed,
+                        std::map<CheckpointId, Streams>& history) {
+  std::mt19937_64 random(seed ^ id);
+  CheckpointId confirmed = id;
+  for (int i = 0; i < n; i++) {
+    Streams next = history[confirmed];
+    std::string stream = "s" + std::to_string(random() % 6);
+    std::string payload = std::to_string(random() % 1000);
+    auto kind = random() % 8;
+    if (kind == 0) next.erase(stream);
+    if (kind == 1) next[stream] = "B" + payload;
+    if (kind > 1) next[stream] += "D" + payload;
+    history[confirmed + 1] = next;
+    if (!CommitNow(log, confirmed + 1, {{stream, kind == 0 ? X : kind == 1 ? B : D, kind ? payload : ""}})) break;
+    confirmed++;
+  }
+  return confirmed;
+}
+
+/// The store dies at each of its writes in turn, cleaning and merging included; what was confirmed is always there.
+TEST(StateLogTest, SurvivesACrashAtEveryWrite) {
+  for (uint64_t at = 1; at < 170; at++) {
+    auto inner = io::NewMemoryStore();
+    std::map<CheckpointId, Streams> history;
+    CheckpointId confirmed = 0;
+    for (uint64_t life = 0; life < 3; life++) {
+      auto store = std::make_shared<io::FaultyStore>(inner, at, io::FaultyStore::Mode::kCrash, at + life * 3);
+      auto log = StateLog::Open(store);
+      if (!log) continue;
+      CheckpointId last = (*log)->last();
+      ASSERT_GE(last, confirmed);
+      ASSERT_LE(last, confirmed + 1);
+      ASSERT_EQ(Replayed(**log), history[last]) << "write " << at << " life " << life;
+      confirmed = CommitMany(**log, last, 90, at * 3 + life, history);
+    }
+    auto log = OpenLog(inner);
+    ASSERT_TRUE(log);
+    ASSERT_LE(confirmed, log->last());
+    ASSERT_EQ(Replayed(*log), history[log->last()]) << "write " << at;
+  }
+}
+
+/// Answers get lost; the log stops with an error and the next one goes on.
+TEST(StateLogTest, SurvivesAnUnreliableStore) {
+  auto inner = io::NewMemoryStore();
+  std::map<CheckpointId, Streams> history;
+  CheckpointId confirmed = 0;
+  for (uint64_t life = 0; life < 200; life++) {
+    auto store = std::make_shared<io::FaultyStore>(inner, life, io::FaultyStore::Mode::kRandom, 1);
+    auto log = StateLog::Open(store);
+    if (!log) continue;
+    CheckpointId last = (*log)->last();
+    ASSERT_GE(last, confirmed);
+    ASSERT_EQ(Replayed(**log), history[last]) << "life " << life;
+    confirmed = CommitMany(**log, last, 40, life, history);
+  }
+  EXPECT_GT(confirmed, 200u);
 }
 
 /// A child writes checkpoints to a local folder and is killed; every checkpoint it saw confirmed is there.
