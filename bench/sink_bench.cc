@@ -52,7 +52,7 @@ class Rows {
     FlatVector::GetData<duckdb::string_t>(data[3])[count_] = duckdb::StringVector::AddString(data[3], text, length);
     FlatVector::GetData<int64_t>(data[4])[count_] = 1'704'067'200'000'000 + (id + version) * 1'000'000;
     if (weight != 1 && chunk.weights.empty()) chunk.weights.assign(count_, 1);
-    if (!chunk.weights.empty()) chunk.weights.push_back(weight);
+    if (!chunk.weights.empty() || weight != 1) chunk.weights.push_back(weight);
     chunk.rows->SetCardinality(++count_);
     if (count_ == STANDARD_VECTOR_SIZE) count_ = 0;
   }

@@ -70,7 +70,8 @@ def write(program, warehouse, options):
     arguments = [program, warehouse]
     for k, v in options.items():
         arguments += ["--option", f"{k}={v}"]
-    return json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
+    out = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, timeout=300).stdout
+    return json.loads(out.splitlines()[-1])  # log lines may stand before it
 
 
 def free_port():
