@@ -767,14 +767,28 @@ class CircuitImpl : public Circuit {
         continue;
       }
       std::vector<uint64_t> hashes;
-      try {
+      auto hash = [&](DataChunk& rows, std::vector<uint64_t>& out) {
         DataChunk key_chunk;
-        keys->Run(*c.rows, key_chunk);
+        keys->Run(rows, key_chunk);
         std::vector<uint32_t> all(key_chunk.ColumnCount());
         for (uint32_t i = 0; i < all.size(); i++) all[i] = i;
-        state::HashColumns(key_chunk, all, hashes);
+        state::HashColumns(key_chunk, all, out);
+      };
+      try {
+        hash(*c.rows, hashes);
       } catch (std::exception&) {
-        hashes.assign(c.size(), 0);  // the consumer evaluates the same keys and reports the rows that fail
+        // Rows whose key fails go anywhere: the consumer evaluates the same keys and reports them.
+        hashes.assign(c.size(), 0);
+        for (uint32_t i = 0; i < c.size(); i++) {
+          SelectionVector one(1);
+          one.set_index(0, i);
+          std::vector<uint64_t> out;
+          try {
+            hash(*SliceChunk(c, one, 1).rows, out);
+            hashes[i] = out[0];
+          } catch (std::exception&) {
+          }
+        }
       }
       std::vector<SelectionVector> sels;
       std::vector<uint32_t> counts(workers_);

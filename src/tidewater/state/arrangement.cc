@@ -1,4 +1,5 @@
 #include "tidewater/state/arrangement.h"
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include "duckdb/common/types/interval.hpp"
@@ -267,15 +268,20 @@ void Arrangement::Clean(StepNumber oldest_pin, StepNumber step, const std::funct
     std::unique_lock lock(lookup_mutex);
     if (indexed_) {
       HashColumns(chunk, key_, hashes);
-      for (uint32_t r = 0; r < block.count; r++) {
-        // Unlink every row of this block from the chain; a chain already cleaned is walked in vain once per key.
-        RowId* at = &index_.HeadForUpdate(IndexHash(hashes[r]));
+      // Each chain that has rows of this block is walked once.
+      index_hashes_.clear();
+      for (auto h : hashes) index_hashes_.push_back(IndexHash(h));
+      std::sort(index_hashes_.begin(), index_hashes_.end());
+      index_hashes_.erase(std::unique(index_hashes_.begin(), index_hashes_.end()), index_hashes_.end());
+      for (auto h : index_hashes_) {
+        RowId* at = &index_.HeadForUpdate(h);
         while (*at < HashIndex::kEndOfChain) {
-          if (*at == MakeRowId(b, r)) {
-            *at = block.next[r];
-            break;
+          auto& next = store_.GetBlock(BlockOf(*at)).next[OffsetOf(*at)];
+          if (BlockOf(*at) == b) {
+            *at = next;
+          } else {
+            at = &next;
           }
-          at = &store_.GetBlock(BlockOf(*at)).next[OffsetOf(*at)];
         }
       }
     }

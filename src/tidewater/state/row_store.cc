@@ -12,6 +12,8 @@ using duckdb::UnifiedVectorFormat;
 using duckdb::Vector;
 
 namespace {
+/// Bounds the pause that one cleaning makes between two steps.
+constexpr size_t kBlocksPerCleaning = 16;
 constexpr uint32_t kHeapChunk = 64 * 1024;
 
 template <class F>
@@ -443,6 +445,7 @@ std::vector<uint32_t> RowStore::Cleanable(StepNumber oldest_pin) const {
       old = d == kNeverStep || d <= oldest_pin;
     }
     if (old) out.push_back(b);
+    if (out.size() == kBlocksPerCleaning) break;
   }
   return out;
 }
