@@ -1,9 +1,13 @@
 """PyIceberg reads what the sink wrote, format versions 2 and 3, on local disk and on S3 (moto), and finds the same rows.
 
-    pyiceberg_test.py WRITE_TABLES [--s3]
+    pyiceberg_test.py WRITE_TABLES [--s3 | --crash]
+
+With --crash the writer is killed at each fault point of a commit, several times, and started again.
 """
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -74,6 +78,33 @@ def write(program, warehouse, options):
     return json.loads(out.splitlines()[-1])  # log lines may stand before it
 
 
+POINTS = ["sink.before_data_files", "sink.after_data_files", "sink.before_commit", "iceberg.before_commit", "iceberg.after_commit",
+          "sink.after_commit"]
+
+
+def crash(program):
+    directory = tempfile.mkdtemp(prefix="tidewater-lake-")
+    failed = False
+    try:
+        for case in ("v2", "v3"):
+            kills = 0
+            for run, (n, point) in enumerate([(n, p) for n in (1, 2, 5) for p in POINTS], 1):
+                arguments = [program, directory, "--case", case, "--run", str(run)]
+                done = subprocess.run(arguments, env=os.environ | {"TIDEWATER_FAULT": f"{point}:{n}"}, stdout=subprocess.DEVNULL,
+                                      timeout=300)
+                kills += done.returncode == -signal.SIGKILL
+                if done.returncode not in (0, -signal.SIGKILL):
+                    print(f"{case}: exit {done.returncode} at {point}:{n}")
+                    failed = True
+            out = subprocess.run([program, directory, "--case", case, "--run", "1000"], check=True, stdout=subprocess.PIPE, timeout=300)
+            failed |= check(json.loads(out.stdout.splitlines()[-1]), {})
+            print(f"{case}: killed {kills} times")
+            failed |= kills < 12
+    finally:
+        shutil.rmtree(directory)
+    return failed
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -114,4 +145,5 @@ def local(program):
 
 
 if __name__ == "__main__":
-    sys.exit(s3(sys.argv[1]) if "--s3" in sys.argv else local(sys.argv[1]))
+    how = {"--s3": s3, "--crash": crash}.get(sys.argv[-1], local)
+    sys.exit(how(sys.argv[1]))

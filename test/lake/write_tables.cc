@@ -1,9 +1,11 @@
 // Writes Iceberg tables through the sink, for other readers to be compared with: random inserts, updates and deletes
 // over many commits, with restarts that replay the log.
 //
-//   write_tables WAREHOUSE [--commits N] [--option NAME=VALUE]...
+//   write_tables WAREHOUSE [--commits N] [--run N] [--case NAME] [--option NAME=VALUE]...
 //
-// Prints one JSON object: per table its metadata location and the rows that a reader must find.
+// Prints a line of JSON: per table its metadata location and the rows that a reader must find. With --run N (1, 2, …)
+// it may be killed and started again: all follows from seeds, so a later run hands the same log to a sink of the same
+// identity.
 #include <cstdio>
 #include <map>
 #include <random>
@@ -78,12 +80,12 @@ Row Make(const Schema& view, int key, int version) {
   return row;
 }
 
-nlohmann::json Write(const Case& c, const std::string& warehouse, int commits,
+nlohmann::json Write(const Case& c, const std::string& warehouse, int commits, uint64_t run,
                      const std::map<std::string, std::string>& extra) {
   SinkOptions options;
   options.name = c.name;
-  options.uuid = iceberg::NewUuid();
-  options.generation = 1;
+  options.uuid = "write-tables-" + c.name;
+  options.generation = run * 1000;
   options.input = View();
   options.options = {{"type", "upsert"},
                      {"database.name", "lake"},
@@ -172,27 +174,37 @@ nlohmann::json Write(const Case& c, const std::string& warehouse, int commits,
 int Run(int argc, char** argv) {
   std::string warehouse;
   int commits = 40;
+  uint64_t run = 1;
+  std::string only;
   std::map<std::string, std::string> extra;
   for (int i = 1; i < argc; i++) {
     std::string a = argv[i];
     if (a == "--commits" && i + 1 < argc) {
       commits = std::stoi(argv[++i]);
+    } else if (a == "--run" && i + 1 < argc) {
+      run = std::stoull(argv[++i]);
+    } else if (a == "--case" && i + 1 < argc) {
+      only = argv[++i];
     } else if (a == "--option" && i + 1 < argc) {
       std::string option = argv[++i];
       auto at = option.find('=');
       if (at == std::string::npos) return 2;
       extra[option.substr(0, at)] = option.substr(at + 1);
-    } else {
+    } else if (warehouse.empty() && !a.starts_with("-")) {
       warehouse = a;
+    } else {
+      warehouse.clear();
+      break;
     }
   }
   if (warehouse.empty()) {
-    fmt::print(stderr, "usage: write_tables WAREHOUSE [--commits N] [--option NAME=VALUE]...\n");
+    fmt::print(stderr,
+               "usage: write_tables WAREHOUSE [--commits N] [--run N] [--case NAME] [--option NAME=VALUE]...\n");
     return 2;
   }
   nlohmann::json out = nlohmann::json::array();
   for (auto& c : {Case{"v2", 2, 1, 500}, Case{"v2_few", 2, 2, 10}, Case{"v3", 3, 3, 500}, Case{"v3_few", 3, 4, 10}})
-    out.push_back(Write(c, warehouse, commits, extra));
+    if (only.empty() || only == c.name) out.push_back(Write(c, warehouse, commits, run, extra));
   fmt::print("{}\n", out.dump());
   return 0;
 }
