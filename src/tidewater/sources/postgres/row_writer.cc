@@ -33,7 +33,8 @@ void AppendKey(const DataChunk& chunk, duckdb::idx_t row, const std::vector<uint
       out.append(s.GetData(), n);
     } else if (duckdb::TypeIsConstantSize(physical)) {
       auto width = duckdb::GetTypeIdSize(physical);
-      out.append(FlatVector::GetData<const char>(v) + row * width, width);
+      out.append(reinterpret_cast<const char*>(FlatVector::GetData(const_cast<duckdb::Vector&>(v))) + row * width,
+                 width);
     } else {
       auto s = v.GetValue(row).ToString();
       uint32_t n = uint32_t(s.size());
