@@ -1,0 +1,212 @@
+#include "tidewater/sql/rewrite.h"
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+#include "tidewater/sql/bridge.h"
+#include "tidewater/sql/statement.h"
+#include "tidewater/sql/tokens.h"
+
+namespace tidewater::sql {
+namespace {
+
+class Rewriter {
+ public:
+  Rewriter(const std::string& sql, std::vector<Token> tokens) : sql_(sql), tokens_(std::move(tokens)) {}
+
+  Rewritten Query() {
+    while (tokens_[at_].kind != TokenKind::kEnd)
+      if (!Special()) Copy();
+    return std::move(out_);
+  }
+
+  Rewritten Columns() {
+    while (tokens_[at_].kind != TokenKind::kEnd) {
+      bool after_name = at_ > 0 && tokens_[at_ - 1].IsName() && (at_ < 2 || tokens_[at_ - 2].Is(",") );
+      if (after_name && IsNumeric(at_) && !Peek(1).Is("("))
+        Replace(1, "DECIMAL(38,10)");
+      else if (tokens_[at_].text == "pg_catalog" && Peek(1).Is("."))
+        Skip(2);
+      else
+        Copy();
+    }
+    return std::move(out_);
+  }
+
+ private:
+  const Token& Peek(size_t ahead) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
+  const Token* Before() const { return at_ > 0 ? &tokens_[at_ - 1] : nullptr; }
+  bool IsNumeric(size_t i) const {
+    return tokens_[i].kind == TokenKind::kWord && (tokens_[i].text == "numeric" || tokens_[i].text == "decimal" || tokens_[i].text == "dec");
+  }
+
+  /// The blanks before token at_: as written, or one blank where a comment stood.
+  void Gap() {
+    size_t begin = at_ > 0 ? tokens_[at_ - 1].end : 0, end = tokens_[at_].begin;
+    auto gap = sql_.substr(begin, end - begin);
+    bool blank = gap.find_first_not_of(" \t\r\n\f\v") == std::string::npos;
+    out_.text += blank ? gap : " ";
+  }
+  void Mark() { out_.pieces.emplace_back(out_.text.size(), tokens_[at_].begin); }
+
+  void Copy() {
+    Gap();
+    Mark();
+    auto& t = tokens_[at_];
+    if (t.kind == TokenKind::kQuotedWord && sql_[t.begin] == '`')
+      out_.text += ForceQuote(t.text);
+    else
+      out_.text += sql_.substr(t.begin, t.end - t.begin);
+    at_++;
+  }
+  void Replace(size_t count, const std::string& with) {
+    Gap();
+    Mark();
+    out_.text += with;
+    at_ += count;
+    // Keeps what follows from growing together with the replacement.
+    if (tokens_[at_].begin == tokens_[at_ - 1].end && !with.empty() && !tokens_[at_].Is(")") && !tokens_[at_].Is(",") && !tokens_[at_].Is("::"))
+      out_.text += ' ';
+  }
+  void Skip(size_t count) {
+    Gap();
+    at_ += count;
+  }
+
+  static std::string ForceQuote(const std::string& name) {
+    std::string out = "\"";
+    for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return out + '"';
+  }
+
+  /// The run of adjacent operator characters at token i.
+  std::string Operator(size_t i, size_t& count) const {
+    static const char* const kCharacters = "+-*/<>=~!@#%^&|?";
+    std::string op;
+    count = 0;
+    while (tokens_[i + count].kind == TokenKind::kSymbol && tokens_[i + count].text.size() == 1 &&
+           std::strchr(kCharacters, tokens_[i + count].text[0]) && (count == 0 || tokens_[i + count].begin == tokens_[i + count - 1].end)) {
+      op += tokens_[i + count].text;
+      count++;
+    }
+    return op;
+  }
+
+  bool EndsOperand(const Token* t) const {
+    if (!t) return false;
+    return t->kind == TokenKind::kString || t->kind == TokenKind::kNumber || t->kind == TokenKind::kParameter ||
+           t->kind == TokenKind::kQuotedWord || t->Is(")") || t->Is("]") ||
+           (t->kind == TokenKind::kWord && t->text != "select" && t->text != "where" && t->text != "and" && t->text != "or" &&
+            t->text != "not" && t->text != "when" && t->text != "then" && t->text != "else" && t->text != "on" && t->text != "having");
+  }
+
+  static const std::string* RegexOperator(const std::string& op) {
+    static const std::map<std::string, std::string> names = {{"~", "~@"}, {"~*", "~*@"}, {"!~", "!~@"}, {"!~*", "!~*@"}};
+    auto it = names.find(op);
+    return it == names.end() ? nullptr : &it->second;
+  }
+
+  /// Rewrites what starts at this token, if anything does.
+  bool Special() {
+    auto& t = tokens_[at_];
+    if (t.kind == TokenKind::kSymbol) {
+      size_t count;
+      auto op = Operator(at_, count);
+      if (count == 0) return false;
+      auto ours = EndsOperand(Before()) ? RegexOperator(op) : nullptr;
+      // A sign may follow an operator without a blank: "~-1" is no operator of PostgreSQL.
+      if (ours) {
+        Replace(count, *ours);
+        return true;
+      }
+      for (size_t i = 0; i < count; i++) Copy();
+      return true;
+    }
+    if (t.kind == TokenKind::kString) return CastOfLiteral();
+    if (!t.IsName()) return false;
+    bool dotted = Before() && Before()->Is(".");
+    if (t.text == "pg_catalog" && Peek(1).Is(".") && !dotted) {
+      Skip(2);
+      return true;
+    }
+    if (t.text == "information_schema" && Peek(1).Is(".") && !dotted) {
+      Replace(1, kInformationSchema);
+      return true;
+    }
+    if (t.kind != TokenKind::kWord || dotted) return false;
+    if (t.text == "operator" && Peek(1).Is("(")) return OperatorClause();
+    if (t.text == "collate") return Collate();
+    if (IsNumeric(at_) && !Peek(1).Is("(") && Before() && (Before()->Is("::") || (Before()->Is("as") && Peek(1).Is(")")))) {
+      Replace(1, "DECIMAL(38,10)");
+      return true;
+    }
+    static const std::map<std::string, std::string> keywords = {
+        {"current_user", "tw_current_user()"}, {"session_user", "tw_current_user()"},     {"current_role", "tw_current_user()"},
+        {"user", "tw_current_user()"},         {"current_catalog", "current_database()"}, {"current_schema", "current_schema()"}};
+    auto it = keywords.find(t.text);
+    if (it != keywords.end() && !Peek(1).Is("(") && !Peek(1).Is(".") && !(Before() && Before()->Is("as"))) {
+      Replace(1, it->second);
+      return true;
+    }
+    return false;
+  }
+
+  bool CastOfLiteral() {
+    if (!Peek(1).Is("::")) return false;
+    size_t type = Peek(2).text == "pg_catalog" && Peek(3).Is(".") ? 4 : 2;
+    auto& name = Peek(type).text;
+    if (name != "regclass" && name != "regtype" && name != "regproc" && name != "regnamespace") return false;
+    Replace(type + 1, "tw_" + name + "_oid(" + QuoteLiteral(tokens_[at_].text) + ")");
+    return true;
+  }
+
+  /// OPERATOR ( [schema .] op )
+  bool OperatorClause() {
+    size_t i = at_ + 2;
+    if (tokens_[i].IsName() && tokens_[std::min(i + 1, tokens_.size() - 1)].Is(".")) i += 2;
+    size_t count;
+    auto op = Operator(i, count);
+    if (count == 0 || !tokens_[i + count].Is(")")) return false;
+    auto ours = RegexOperator(op);
+    Replace(i + count + 1 - at_, ours ? *ours : op);
+    return true;
+  }
+
+  /// COLLATE [pg_catalog .] ("default" | "C" | "POSIX"): text compares as C anyway.
+  bool Collate() {
+    size_t i = 1;
+    if (Peek(1).text == "pg_catalog" && Peek(2).Is(".")) i = 3;
+    static const std::set<std::string> same = {"default", "C", "c", "POSIX", "posix", "ucs_basic"};
+    if (!Peek(i).IsName() || !same.count(Peek(i).text)) return false;
+    Skip(i + 1);
+    return true;
+  }
+
+  const std::string& sql_;
+  std::vector<Token> tokens_;
+  size_t at_ = 0;
+  Rewritten out_;
+};
+
+}  // namespace
+
+size_t Rewritten::Original(size_t offset) const {
+  size_t original = offset;
+  for (auto& [here, there] : pieces) {
+    if (here > offset) break;
+    original = there + (offset - here);
+  }
+  return original;
+}
+
+Result<Rewritten> RewriteQuery(const std::string& sql) {
+  TW_ASSIGN(auto tokens, Tokenize(sql));
+  return Rewriter(sql, std::move(tokens)).Query();
+}
+
+Result<Rewritten> RewriteColumns(const std::string& columns) {
+  TW_ASSIGN(auto tokens, Tokenize(columns));
+  return Rewriter(columns, std::move(tokens)).Columns();
+}
+
+}  // namespace tidewater::sql
