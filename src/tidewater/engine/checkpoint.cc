@@ -319,7 +319,8 @@ Status Core::Recover() {
     durable_ = log_->last();
   }
 
-  for (auto& [id, object] : catalog_.Current()->objects()) {
+  auto stored = catalog_.Current();
+  for (auto& [id, object] : stored->objects()) {
     switch (object->type) {
       case catalog::ObjectType::kSource:
         if (object->stream_only) circuit_->AddStream(id, sql::ToSchema(*object).GetTypes());
@@ -373,7 +374,7 @@ Status Core::Recover() {
   }
 
   // Sinks come before the write-ahead log is replayed: what it brings is new to them.
-  for (auto& [id, object] : catalog_.Current()->objects()) {
+  for (auto& [id, object] : stored->objects()) {
     if (object->type != catalog::ObjectType::kSink) continue;
     auto& sink = sinks_[id];
     sink.id = id;
@@ -397,7 +398,7 @@ Status Core::Recover() {
   for (auto& [id, sink] : sinks_)
     if (sink.sink && log_->last()) sink.sink->CheckpointDurable(log_->last(), 0);
 
-  for (auto& [id, object] : catalog_.Current()->objects()) {
+  for (auto& [id, object] : stored->objects()) {
     if (object->type != catalog::ObjectType::kSource) continue;
     TW_ASSIGN(auto source, MakeSource(*object));
     auto state = restored.sources.find(id);
@@ -414,7 +415,7 @@ Status Core::Recover() {
   PauseUnreadStreams();
   TW_TRY(ReplayWal(restored.wal_sequence));
   log::info("recovered checkpoint={} epoch={} objects={} seconds={:.3f}", log_->last(), epoch_,
-            catalog_.Current()->objects().size(), double(MonotonicMicros() - begun) / 1e6);
+            stored->objects().size(), double(MonotonicMicros() - begun) / 1e6);
   return {};
 }
 
