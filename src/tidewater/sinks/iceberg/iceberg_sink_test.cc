@@ -1,10 +1,12 @@
 #include "tidewater/sinks/iceberg/iceberg_sink.h"
 #include <gtest/gtest.h>
+#include <httplib.h>
 #include <filesystem>
 #include <map>
 #include <random>
 #include <set>
 #include "tidewater/iceberg/commit.h"
+#include "tidewater/iceberg/rest_server.h"
 #include "tidewater/iceberg/scan.h"
 #include "tidewater/lake/data_reader.h"
 #include "tidewater/lake/types.h"
@@ -251,13 +253,13 @@ class IcebergSinkTest : public testing::Test {
 };
 
 TEST_F(IcebergSinkTest, RandomUpsertsV2) {
-  Random(2, 1, [](int key, int version) { return Three(key, version, fmt::format("row {}", version % 17)); }, 5000, 60);
+  Random(2, 1, [](int key, int version) { return Three(key, version, fmt::format("row {}", version % 17)); }, 5000, 30);
 }
 TEST_F(IcebergSinkTest, RandomUpsertsV3) {
-  Random(3, 2, [](int key, int version) { return Three(key, version, fmt::format("row {}", version % 17)); }, 5000, 60);
+  Random(3, 2, [](int key, int version) { return Three(key, version, fmt::format("row {}", version % 17)); }, 5000, 30);
 }
 TEST_F(IcebergSinkTest, RandomUpsertsOfFewKeys) {
-  Random(2, 3, [](int key, int version) { return Three(key, version, "x"); }, 20, 60);
+  Random(2, 3, [](int key, int version) { return Three(key, version, "x"); }, 20, 40);
 }
 TEST_F(IcebergSinkTest, RandomUpsertsWithTextKeys) {
   options_.input.columns = {{"name", LogicalType::VARCHAR, false, 0},
@@ -607,6 +609,75 @@ TEST_F(IcebergSinkTest, Options) {
         "");
   options_.input.columns.push_back({"gap", LogicalType::INTERVAL, false, 0});
   check({}, "INTERVAL");
+}
+
+TEST_F(IcebergSinkTest, RestCatalog) {
+  auto warehouse = lake::OpenWarehouse(lake::DefaultWarehouse(dir_.string()), {});
+  ASSERT_TRUE(warehouse.has_value());
+  iceberg::RestCatalogServer rest(*warehouse, Secret("sesame"));
+  httplib::Server server;
+  std::atomic<bool> broken = false;
+  auto handle = [&](const httplib::Request& request, httplib::Response& response) {
+    if (broken) {
+      response.status = 503;
+      return;
+    }
+    auto authorization = request.get_header_value("Authorization");
+    auto answer = rest.Handle({request.method, request.target, request.body, authorization});
+    response.status = answer.status;
+    response.set_content(answer.body, "application/json");
+  };
+  server.Get(".*", handle);
+  server.Post(".*", handle);
+  server.Delete(".*", handle);
+  int port = server.bind_to_any_port("127.0.0.1");
+  std::thread thread([&] { server.listen_after_bind(); });
+  options_.options["catalog.type"] = "rest";
+  options_.options["catalog.uri"] = fmt::format("http://127.0.0.1:{}", port);
+
+  auto start = [&] {
+    sink_.reset();
+    auto made = MakeIcebergSink(options_);
+    EXPECT_TRUE(made.has_value());
+    sink_ = std::move(*made);
+    return sink_->Start();
+  };
+  options_.options["catalog.token"] = "wrong";
+  auto refused = start();
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kAuthentication) << refused.error().ToString();
+  EXPECT_EQ(refused.error().ToString().find("wrong"), std::string::npos);
+  options_.options["catalog.token"] = "sesame";
+  auto started = start();
+  ASSERT_TRUE(started.has_value()) << started.error().ToString();
+  MustCommit(1, {{Three(1, 1, "a"), 1}, {Three(2, 1, "b"), 1}});
+  MustCommit(2, {{Three(1, 1, "a"), -1}});
+  // The catalog goes away for a while.
+  broken = true;
+  sink_->Append(3, Batch({{Three(3, 1, "c"), 1}}));
+  sink_->CheckpointDurable(3, 0);
+  EXPECT_FALSE(sink_->WaitCommitted(3, 500).has_value());
+  EXPECT_EQ(sink_->GetStatus().state, SinkState::kRetrying);
+  EXPECT_GT(sink_->GetStatus().retries, 0u);
+  EXPECT_TRUE(sink_->GetStatus().error.has_value());
+  broken = false;
+  ASSERT_TRUE(Wait(3).has_value());
+  EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|", "3|1|c|"}));
+  // It may also be away when the process starts.
+  broken = true;
+  options_.generation++;
+  started = start();
+  ASSERT_TRUE(started.has_value()) << started.error().ToString();
+  EXPECT_EQ(sink_->GetStatus().state, SinkState::kRetrying);
+  sink_->Append(3, Batch({{Three(3, 1, "c"), 1}}));
+  sink_->Append(4, Batch({{Three(3, 1, "c"), -1}}));
+  sink_->CheckpointDurable(4, 0);
+  broken = false;
+  ASSERT_TRUE(Wait(4).has_value());
+  EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|"}));
+  sink_->Stop();
+  server.stop();
+  thread.join();
 }
 
 TEST_F(IcebergSinkTest, TablesThatDoNotFit) {
