@@ -74,13 +74,18 @@ Server::~Server() { Stop(); }
 uint16_t Server::port() const { return impl_->port; }
 size_t Server::connections() const { return impl_->context.sessions_open; }
 
-Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, SessionFactory sessions) {
+Status CheckReach(const ServerOptions& options) {
   if (!options.verifier && !options.address.loopback_only()) {
     return std::unexpected(
         UserError("22023", "listening on {} without a password would let everybody in who can reach it",
                   options.address.ToString())
             .WithHint("Set a password (--password-file or TIDEWATER_PASSWORD), or listen on 127.0.0.1."));
   }
+  return {};
+}
+
+Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, SessionFactory sessions) {
+  TW_TRY(CheckReach(options));
   if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
     return std::unexpected(UserError("22023", "TLS needs both a certificate file and a key file"));
   }

@@ -25,6 +25,9 @@ struct ServerOptions {
 
 using SessionFactory = std::function<std::unique_ptr<engine::Session>(const engine::SessionOptions&)>;
 
+/// The rule of Start about addresses beyond loopback.
+Status CheckReach(const ServerOptions& options);
+
 class Server {
  public:
   /// Returns listening. 22023 with a hint when the address reaches beyond loopback and there is no verifier, or when
