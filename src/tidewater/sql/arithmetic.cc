@@ -11,6 +11,7 @@
 #include "tidewater/sql/exact_sums.h"
 #include "tidewater/sql/functions.h"
 #include "tidewater/sql/override.h"
+#include "tidewater/sql/override.h"
 
 namespace tidewater::sql {
 namespace {
@@ -148,6 +149,92 @@ void DecimalDivide(DataChunk& in, ExpressionState& state, Vector& out) {
       [&](hugeint_t a, hugeint_t b) { return FromNative(DivideDecimal(ToNative(a), ToNative(b), digits)); });
 }
 
+// --- Decimal + - * %.
+
+struct DecimalShape {
+  int width, scale;
+  bool integer;
+};
+DecimalShape ShapeOf(const LogicalType& type) {
+  uint8_t width = 38, scale = 0;
+  if (!type.GetDecimalProperties(width, scale))
+    ThrowThroughDuckDB(UserError("42883", "operator does not exist for type {}", type.ToString()));
+  return {width, scale, type.IsIntegral() && type.id() != duckdb::LogicalTypeId::HUGEINT && type.id() != duckdb::LogicalTypeId::UHUGEINT &&
+                            type.id() != duckdb::LogicalTypeId::UBIGINT};
+}
+
+hugeint_t Checked(i128 v) {
+  if (v > kMaxDecimal || v < -kMaxDecimal) OutOfRange("numeric");
+  return FromNative(v);
+}
+
+enum class DecimalOp { kAdd, kSubtract, kMultiply, kModulo };
+
+template <DecimalOp kOp, class A, class B, class R>
+void DecimalBinary(DataChunk& in, ExpressionState&, Vector& out) {
+  duckdb::BinaryExecutor::Execute<A, B, R>(in.data[0], in.data[1], out, in.size(), [](A a, B b) -> R {
+    auto x = [&] { if constexpr (std::is_same_v<A, hugeint_t>) return ToNative(a); else return i128(a); }();
+    auto y = [&] { if constexpr (std::is_same_v<B, hugeint_t>) return ToNative(b); else return i128(b); }();
+    if constexpr (kOp == DecimalOp::kModulo) {
+      if (y == 0) DivisionByZero();
+      if constexpr (std::is_same_v<R, hugeint_t>) return FromNative(x % y); else return R(x % y);
+    } else if constexpr (std::is_same_v<R, hugeint_t>) {
+      i128 r;
+      bool overflow = kOp == DecimalOp::kAdd        ? __builtin_add_overflow(x, y, &r)
+                      : kOp == DecimalOp::kSubtract ? __builtin_sub_overflow(x, y, &r)
+                                                    : __builtin_mul_overflow(x, y, &r);
+      if (overflow) OutOfRange("numeric");
+      return Checked(r);
+    } else {  // a result of at most 18 digits cannot overflow
+      return kOp == DecimalOp::kAdd ? R(a + b) : kOp == DecimalOp::kSubtract ? R(a - b) : R(a * b);
+    }
+  });
+}
+
+/// Products of 64-bit values never leave 38 digits.
+template <class A, class B>
+void WideProduct(DataChunk& in, ExpressionState&, Vector& out) {
+  duckdb::BinaryExecutor::Execute<A, B, hugeint_t>(in.data[0], in.data[1], out, in.size(), [](A a, B b) { return FromNative(i128(a) * i128(b)); });
+}
+
+template <DecimalOp kOp>
+duckdb::unique_ptr<duckdb::FunctionData> BindDecimalBinary(duckdb::ClientContext&, ScalarFunction& function,
+                                                           duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
+  auto data = duckdb::make_uniq<BoundAs>();
+  for (auto& a : arguments) data->types.push_back(a->return_type.id() == duckdb::LogicalTypeId::UNKNOWN ? LogicalType::DECIMAL(38, 10) : a->return_type);
+  auto a = ShapeOf(data->types[0]), b = ShapeOf(data->types[1]);
+  constexpr int kNarrow = 18;  // digits of an int64 decimal
+  if constexpr (kOp == DecimalOp::kMultiply) {
+    int scale = a.scale + b.scale, width = std::min(38, a.width + b.width);
+    if (scale > 38) ThrowThroughDuckDB(UserError("22003", "the product of numeric({},{}) and numeric({},{}) needs more than 38 digits", a.width, a.scale, b.width, b.scale)
+                                           .WithHint("Cast an operand to a numeric of smaller scale, or to double precision."));
+    function.return_type = LogicalType::DECIMAL(uint8_t(width), uint8_t(scale));
+    auto narrow = [&](const DecimalShape& s) { return s.integer || s.width <= kNarrow; };
+    auto side = [&](const DecimalShape& s, bool wide) {
+      return wide ? LogicalType::DECIMAL(38, uint8_t(s.scale)) : s.integer ? LogicalType(LogicalType::BIGINT) : LogicalType::DECIMAL(kNarrow, uint8_t(s.scale));
+    };
+    bool wide = !narrow(a) || !narrow(b);
+    function.arguments = {side(a, wide), side(b, wide)};
+    if (wide)
+      function.SetFunctionCallback(DecimalBinary<kOp, hugeint_t, hugeint_t, hugeint_t>);
+    else if (width <= kNarrow)
+      function.SetFunctionCallback(width > 9 ? DecimalBinary<kOp, int64_t, int64_t, int64_t> : width > 4 ? DecimalBinary<kOp, int64_t, int64_t, int32_t> : DecimalBinary<kOp, int64_t, int64_t, int16_t>);
+    else
+      function.SetFunctionCallback(WideProduct<int64_t, int64_t>);
+  } else {
+    int scale = std::max(a.scale, b.scale), whole = std::max(a.width - a.scale, b.width - b.scale);
+    int width = std::min(38, whole + scale + (kOp == DecimalOp::kModulo ? 0 : 1));
+    auto computed = LogicalType::DECIMAL(uint8_t(width <= kNarrow ? kNarrow : 38), uint8_t(scale));
+    function.arguments = {computed, computed};
+    function.return_type = LogicalType::DECIMAL(uint8_t(width <= kNarrow ? std::max(width, 10) : width), uint8_t(scale));
+    if (width <= kNarrow)
+      function.SetFunctionCallback(DecimalBinary<kOp, int64_t, int64_t, int64_t>);
+    else
+      function.SetFunctionCallback(DecimalBinary<kOp, hugeint_t, hugeint_t, hugeint_t>);
+  }
+  return data;
+}
+
 /// tw_average(sum, count): NULL where nothing was counted. The lowering makes averages of it.
 duckdb::unique_ptr<duckdb::FunctionData> BindAverage(duckdb::ClientContext&, ScalarFunction& function,
                                                      duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
@@ -283,6 +370,17 @@ void RegisterArithmetic(duckdb::ExtensionLoader& loader) {
   divide.AddFunction(throwing(ScalarFunction({LogicalType::DOUBLE, LogicalType::DOUBLE}, LogicalType::DOUBLE, FloatDivide<double>)));
   divide.AddFunction(throwing(ScalarFunction({duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL},
                                              duckdb::LogicalTypeId::DECIMAL, DecimalDivide, BindDecimalDivide)));
+  ScalarFunction decimal_modulo({duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr,
+                                BindDecimalBinary<DecimalOp::kModulo>);
+  modulo.AddFunction(throwing(decimal_modulo));
+  mod.AddFunction(throwing(decimal_modulo));
+  auto decimal = [&](const char* name, duckdb::bind_scalar_function_t bind) {
+    loader.RegisterFunction(throwing(
+        ScalarFunction(name, {duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, bind)));
+  };
+  decimal("+", BindDecimalBinary<DecimalOp::kAdd>);
+  decimal("-", BindDecimalBinary<DecimalOp::kSubtract>);
+  decimal("*", BindDecimalBinary<DecimalOp::kMultiply>);
   loader.RegisterFunction(std::move(divide));
   loader.RegisterFunction(std::move(modulo));
   loader.RegisterFunction(std::move(mod));
@@ -306,9 +404,9 @@ void RegisterArithmetic(duckdb::ExtensionLoader& loader) {
   avg.AddFunction(MakeAggregate<int32_t, hugeint_t, AverageOp>(LogicalType::INTEGER, averaged));
   avg.AddFunction(MakeAggregate<int64_t, hugeint_t, AverageOp>(LogicalType::BIGINT, averaged));
   avg.AddFunction(MakeAggregate<hugeint_t, hugeint_t, AverageOp>(LogicalType::HUGEINT, averaged));
-  AggregateFunction decimal({duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, nullptr, nullptr, nullptr, nullptr,
+  AggregateFunction decimal_average({duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, nullptr, nullptr, nullptr, nullptr,
                             duckdb::FunctionNullHandling::DEFAULT_NULL_HANDLING, nullptr, BindDecimalAverage);
-  avg.AddFunction(std::move(decimal));
+  avg.AddFunction(std::move(decimal_average));
   OverrideAggregates(loader, std::move(avg));
 }
 

@@ -26,7 +26,8 @@ catalog::ObjectPtr Target(const catalog::Contents& contents, const std::string& 
   if (object->type != catalog::ObjectType::kTable) Fail(UserError("42809", "cannot {} {} \"{}\"", verb, ToString(object->type), name));
   if (object->source) {
     auto source = contents.Find(object->source);
-    Fail(UserError("0A000", "cannot {} table \"{}\": its rows come from source \"{}\"", verb, name, source ? source->name : "?"));
+    Fail(UserError("42809", "cannot {} table \"{}\": its rows come from source \"{}\"", verb, name, source ? source->name : "?")
+             .WithHint("Change the row in the upstream database: the change arrives by itself."));
   }
   return object;
 }

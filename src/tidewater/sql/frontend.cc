@@ -20,6 +20,7 @@
 #include "tidewater/sql/bridge.h"
 #include "tidewater/sql/dml.h"
 #include "tidewater/sql/errors.h"
+#include "tidewater/sql/exact_sums.h"
 #include "tidewater/sql/functions.h"
 #include "tidewater/sql/plan_codec.h"
 #include "tidewater/sql/planner.h"
@@ -129,6 +130,7 @@ class FrontendImpl : public Frontend {
     database_ = std::make_unique<duckdb::DuckDB>(nullptr, &config);
     duckdb::ExtensionLoader loader(*database_->instance, "tidewater");
     RegisterArithmetic(loader);
+    RegisterExactSums(loader);
     RegisterStrings(loader);
     RegisterSystemFunctions(loader, catalog, options.database, options.version);
     loader.RegisterType("jsonb", LogicalType::JSON());

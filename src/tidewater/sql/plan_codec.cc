@@ -8,6 +8,7 @@
 #include "duckdb/planner/expression/list.hpp"
 #include "duckdb/planner/expression_iterator.hpp"
 #include "tidewater/sql/frontend.h"
+#include "tidewater/sql/functions.h"
 #include "tidewater/types/schema.h"
 
 namespace tidewater::sql {
@@ -256,6 +257,11 @@ json EncodeExpression(const duckdb::Expression& e) {
       if (f.function.HasBindLambdaCallback()) throw Unsupported("the function " + f.function.name + " with a lambda");
       out = {{"fn", f.function.name}, {"args", EncodeAll(f.children)}, {"type", EncodeType(e.return_type)}};
       if (f.is_operator) out["operator"] = true;
+      if (auto bound_as = dynamic_cast<BoundAs*>(f.bind_info.get())) {
+        json types = json::array();
+        for (auto& t : bound_as->types) types.push_back(EncodeType(t));
+        out["bound_as"] = std::move(types);
+      }
       break;
     }
     case ExpressionClass::BOUND_CAST: {
@@ -424,7 +430,12 @@ class Decoder {
       return make_uniq<duckdb::BoundReferenceExpression>(t, index);
     }
     if (j.contains("const")) return make_uniq<duckdb::BoundConstantExpression>(DecodeValue(j["const"], type()));
-    if (j.contains("fn")) return Function(j["fn"].get<std::string>(), children(j.at("args")), type(), j.value("operator", false));
+    if (j.contains("fn")) {
+      std::vector<LogicalType> bound_as;
+      if (j.contains("bound_as"))
+        for (auto& t : j["bound_as"]) bound_as.push_back(DecodeType(t));
+      return Function(j["fn"].get<std::string>(), children(j.at("args")), type(), j.value("operator", false), bound_as);
+    }
     if (j.contains("cast")) {
       // AddCastToType leaves out a cast between equal types, which the encoder never writes.
       return duckdb::BoundCastExpression::AddCastToType(context_, Expression(j["cast"], input, depth), type(), j.value("try", false));
@@ -463,12 +474,27 @@ class Decoder {
     throw Corrupt("an expression of unknown kind");
   }
 
-  ExpressionPtr Function(const std::string& name, duckdb::vector<ExpressionPtr> arguments, const LogicalType& type, bool is_operator) {
+  ExpressionPtr Function(const std::string& name, duckdb::vector<ExpressionPtr> arguments, const LogicalType& type, bool is_operator,
+                         const std::vector<LogicalType>& bound_as) {
+    if (!bound_as.empty() && bound_as.size() != arguments.size()) throw Corrupt("a function has a wrong number of arguments");
+    duckdb::vector<ExpressionPtr> real;
+    if (!bound_as.empty()) {
+      real = std::move(arguments);
+      arguments.clear();
+      for (auto& t : bound_as) arguments.push_back(make_uniq<duckdb::BoundReferenceExpression>(t, 0));  // a NULL constant would fold
+    }
     duckdb::ErrorData error;
     auto e = duckdb::FunctionBinder(context_).BindScalarFunction(DEFAULT_SCHEMA, name, std::move(arguments), error, is_operator);
     if (error.HasError()) throw Unbound("the function " + name + " of a stored plan cannot be bound: " + error.RawMessage());
     if (e->return_type != type)
       throw Unbound("the function " + name + " of a stored plan gives " + e->return_type.ToString() + " instead of " + type.ToString());
+    if (!real.empty()) {
+      if (e->GetExpressionClass() != ExpressionClass::BOUND_FUNCTION) throw Unbound("the function " + name + " of a stored plan is none any more");
+      auto& f = e->Cast<duckdb::BoundFunctionExpression>();
+      for (size_t i = 0; i < real.size(); i++)
+        if (real[i]->return_type != f.children[i]->return_type) throw Unbound("the function " + name + " of a stored plan takes other types");
+      f.children = std::move(real);
+    }
     return e;
   }
 
