@@ -30,7 +30,8 @@ int Spawn(const std::vector<std::string>& args, const std::string& output) {
   int fd = open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
   dup2(fd, 1);
   dup2(fd, 2);
-  if (user && (initgroups("postgres", user->pw_gid) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0)) _exit(126);
+  if (user && (initgroups("postgres", user->pw_gid) != 0 || setgid(user->pw_gid) != 0 || setuid(user->pw_uid) != 0))
+    _exit(126);
   prctl(PR_SET_PDEATHSIG, SIGQUIT);
   setenv("LC_ALL", "C.UTF-8", 1);
   if (chdir("/") != 0) _exit(126);
@@ -76,8 +77,8 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const std::map<std::string
   fputs("secret\n", f);
   fclose(f);
   chmod(password_file.c_str(), 0644);
-  int pid = Spawn({bin + "/initdb", "-D", name + "/data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync",
-                   "--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile=" + password_file},
+  int pid = Spawn({bin + "/initdb", "-D", name + "/data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8",
+                   "--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile=" + password_file},
                   name + "/initdb.log");
   int status;
   waitpid(pid, &status, 0);
@@ -87,11 +88,16 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const std::map<std::string
 }
 
 void PostgresServer::Launch() {
-  std::map<std::string, std::string> settings = {{"wal_level", "logical"},       {"max_replication_slots", "20"},
-                                                 {"max_wal_senders", "20"},      {"listen_addresses", "127.0.0.1"},
-                                                 {"port", std::to_string(port_)}, {"unix_socket_directories", directory_},
-                                                 {"fsync", "off"},               {"shared_buffers", "256MB"},
-                                                 {"max_wal_size", "4GB"},        {"autovacuum", "off"}};
+  std::map<std::string, std::string> settings = {{"wal_level", "logical"},
+                                                 {"max_replication_slots", "20"},
+                                                 {"max_wal_senders", "20"},
+                                                 {"listen_addresses", "127.0.0.1"},
+                                                 {"port", std::to_string(port_)},
+                                                 {"unix_socket_directories", directory_},
+                                                 {"fsync", "off"},
+                                                 {"shared_buffers", "256MB"},
+                                                 {"max_wal_size", "4GB"},
+                                                 {"autovacuum", "off"}};
   for (auto& [k, v] : settings_) settings[k] = v;
   std::vector<std::string> args = {BinDirectory() + "/postgres", "-D", directory_ + "/data"};
   for (auto& [k, v] : settings) args.insert(args.end(), {"-c", k + "=" + v});

@@ -15,8 +15,8 @@ class PostgresServer {
  public:
   using Rows = std::vector<std::vector<std::optional<std::string>>>;
 
-  /// Settings go to the server's command line ("wal_level" = "replica"). Throws std::runtime_error when no server can be
-  /// started; nullptr when PostgreSQL is not installed.
+  /// Settings go to the server's command line ("wal_level" = "replica"). Throws std::runtime_error when no server can
+  /// be started; nullptr when PostgreSQL is not installed.
   static std::unique_ptr<PostgresServer> Start(const std::map<std::string, std::string>& settings = {});
   ~PostgresServer();
   PostgresServer(const PostgresServer&) = delete;

@@ -16,7 +16,7 @@ constexpr size_t kChunkBytes = 32 << 20;
 constexpr size_t kRepairKeys = 500;
 constexpr int64_t kWatchUs = 1'000'000;
 constexpr int kWatchesPerPublicationCheck = 5;
-constexpr Lsn kWalPage = 8192, kLongPageHeader = 40;
+constexpr Lsn kWalPage = 8192, kShortPageHeader = 24, kLongPageHeader = 40;
 
 Error Stopped() { return EnvError(ErrorKind::kCancelled, "stopped"); }
 }  // namespace
@@ -58,6 +58,8 @@ Status PostgresSource::LoadSome(std::unique_ptr<Connection>& c) {
     TW_ASSIGN(c, Connection::Open(options(), false, load_interrupt_));
     TW_TRY(c->Execute(
         "SET enable_seqscan = off; SET enable_sort = off; SET jit = off; SET max_parallel_workers_per_gather = 0"));
+    TW_ASSIGN(auto segment, c->Query("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'"));
+    segment_bytes_ = std::max<uint64_t>(strtoull(segment.at(0).at(0).value_or("").c_str(), nullptr, 10), kWalPage);
     watched_us_ = 0;
   }
   if (MonotonicMicros() - watched_us_ >= kWatchUs) TW_TRY(Watch(*c));
@@ -131,7 +133,8 @@ Result<Lsn> PostgresSource::CurrentLsn(Connection& c) {
   if (!lsn) return std::unexpected(EnvError(ErrorKind::kCorrupt, "unreadable pg_lsn"));
   // Between pages the insert position stands behind the next page's header, where the stream of an idle server never
   // gets.
-  if (*lsn % kWalPage <= kLongPageHeader) return *lsn - *lsn % kWalPage;
+  uint64_t header = *lsn % segment_bytes_ == kLongPageHeader ? kLongPageHeader : kShortPageHeader;
+  if (*lsn % kWalPage == header) return *lsn - header;
   return *lsn;
 }
 

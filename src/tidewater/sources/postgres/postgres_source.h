@@ -214,6 +214,7 @@ class PostgresSource : public Source {
   // Of the load thread.
   int64_t watched_us_ = 0;
   int watches_ = 0;
+  uint64_t segment_bytes_ = 16 << 20;  ///< of the upstream's WAL
 
   // Of the stream thread.
   Offset offset_;            ///< tables are filled in when it is written

@@ -46,7 +46,9 @@ class Follower {
   /// As after a crash: back to what was saved.
   void Kill() {
     source_.reset();
+    history_.push_back({0, {}, "kill"});
     models_ = saved_models_;
+    offset_ = saved_offset_;
     rejected_ = saved_rejected_;
     loaded_ = saved_loaded_;
     moved_.reset();
@@ -54,6 +56,7 @@ class Follower {
   }
   void Save() {
     if (in_transaction_ || offset_.empty()) return;
+    history_.push_back({0, {}, "save"});
     saved_models_ = models_;
     saved_offset_ = offset_;
     saved_rejected_ = rejected_;
@@ -92,6 +95,22 @@ class Follower {
   bool UntilLoaded(double seconds = 30) {
     return Until([&] { return loaded_.size() == tables_.size(); }, seconds);
   }
+  /// What happened to a key (kUpsert 1, kDelete 2, kMove 3, kTruncate 4), by batch; saves and kills between.
+  std::string History(ObjectId table, const Row& key) const {
+    std::string out;
+    for (auto& h : history_)
+      if (h.table == 0 || (h.table == table && (h.key == key || h.what.ends_with(":4")))) {
+        if (h.table != 0 || !out.ends_with(h.what + " ")) out += h.what + " ";
+      }
+    return out;
+  }
+  struct Event {
+    ObjectId table;
+    Row key;
+    std::string what;
+  };
+  bool history_on_ = false;
+  std::vector<Event> history_;
   void AddTable(const SourceTable& t) { tables_.push_back(t); }
 
   void Apply(ChangeChunk& c) {
@@ -605,6 +624,7 @@ void RandomRun(uint64_t seed) {
     });
   }
   Follower f(options, tables);
+  f.history_on_ = true;
   f.Start();
   auto until = MonotonicMicros() + 1'500'000 + pick(1'000'000);
   while (MonotonicMicros() < until) {
@@ -631,6 +651,12 @@ void RandomRun(uint64_t seed) {
       << "loaded " << f.loaded_.size() << "\n"
       << Explain(reorder(f.models_[1]), want1) << Explain(reorder(f.models_[2]), want2)
       << f.source_->GetStatus().error.value_or(Error{}).ToString();
+  for (int t = 0; t < 2 && testing::Test::HasFailure(); t++) {
+    int shown = 0;
+    for (auto& [k, r] : t ? want2 : want1)
+      if (auto m = reorder(f.models_[ObjectId(t + 1)]); m[k] != r && shown++ < 3)
+        std::cout << "history of " << k[0] << "|" << k[1] << ": " << f.History(ObjectId(t + 1), k) << "\n";
+  }
   f.source_->Stop();
   EXPECT_TRUE(f.source_->DropUpstream());
   pg.Run("DROP TABLE " + names[0] + ", " + names[1]);
