@@ -108,14 +108,6 @@ Result<const DeleteReader::ByDataFile*> DeleteReader::Load(const iceberg::DataFi
   return &loaded_.emplace(delete_file.path, std::move(positions)).first->second;
 }
 
-Result<std::vector<std::string>> DeleteReader::ReferencedBy(const iceberg::DataFile& delete_file) {
-  if (!delete_file.referenced_data_file.empty()) return std::vector{delete_file.referenced_data_file};
-  TW_ASSIGN(auto* positions, Load(delete_file));
-  std::vector<std::string> paths;
-  for (auto& [path, set] : *positions) paths.push_back(path);
-  return paths;
-}
-
 Result<iceberg::PositionSet> DeleteReader::Of(const iceberg::FileScanTask& task) {
   iceberg::PositionSet deleted;
   if (!task.equality_deletes.empty())

@@ -25,12 +25,11 @@ class DeleteReader {
   explicit DeleteReader(iceberg::FileAccess& files) : files_(files) {}
   /// kUnsupported for equality deletes.
   Result<iceberg::PositionSet> Of(const iceberg::FileScanTask& task);
-  /// Data files named by a position delete file.
-  Result<std::vector<std::string>> ReferencedBy(const iceberg::DataFile& delete_file);
+  using ByDataFile = std::unordered_map<std::string, iceberg::PositionSet>;
+  /// The positions in a position delete file by data file. Valid as long as this object.
+  Result<const ByDataFile*> Load(const iceberg::DataFile& delete_file);
 
  private:
-  using ByDataFile = std::unordered_map<std::string, iceberg::PositionSet>;
-  Result<const ByDataFile*> Load(const iceberg::DataFile& delete_file);
   iceberg::FileAccess& files_;
   std::unordered_map<std::string, ByDataFile> loaded_;
 };

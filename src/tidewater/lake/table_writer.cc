@@ -44,8 +44,8 @@ struct TableWriter::Output {
   uint64_t expected_rows = 0;
   iceberg::TableChange change;
   std::unique_ptr<ParquetFile> writer;
-  uint32_t file_id = 0;    ///< of the open file
-  uint32_t first_new = 0;  ///< files from here on are new
+  uint32_t file_id = 0;  ///< of the open file
+  std::vector<uint32_t> new_files;
   uint32_t next_number = 0;
   std::unordered_map<uint32_t, std::vector<uint64_t>> deletes;
   KeyBatch keys;
@@ -131,9 +131,7 @@ Status TableWriter::IndexFile(iceberg::FileAccess& files, const iceberg::DataFil
   if (file.format != "parquet")
     return std::unexpected(
         EnvError(ErrorKind::kUnsupported, "data files in format {} ({}) cannot be indexed", file.format, file.path));
-  uint32_t id = files_.size();
-  TW_CHECK_LT(id, RowLocation::kNone);
-  files_.emplace_back().path = file.path;
+  uint32_t id = NewFile(file.path);
   if (file.record_count >= int64_t(RowLocation::kNone))
     return std::unexpected(EnvError(ErrorKind::kUnsupported, "{} holds {} rows", file.path, file.record_count));
   std::vector<FileColumn> columns;
@@ -172,7 +170,9 @@ Status TableWriter::IndexFile(iceberg::FileAccess& files, const iceberg::DataFil
 Status TableWriter::Rebuild(const iceberg::Table& table) {
   index_.Clear();
   files_.clear();
+  free_files_.clear();
   grouped_deletes_.clear();
+  free_grouped_.clear();
   dangling_deletes_.clear();
   if (!options_.upsert) return {};
   auto* snapshot = table.metadata->CurrentSnapshot();
@@ -182,33 +182,35 @@ Status TableWriter::Rebuild(const iceberg::Table& table) {
   for (auto& t : tasks) rows += t.file->record_count;
   index_.Reserve(rows);
   DeleteReader reader(*table.files);
-  std::map<std::string, std::vector<uint32_t>> named;  // grouped delete file -> live files in it
-  std::unordered_map<std::string, std::vector<std::string>> referenced;
+  struct Named {
+    std::shared_ptr<const iceberg::DataFile> file;
+    std::vector<uint32_t> live;
+  };
+  std::map<std::string, Named> named;
   for (auto& task : tasks) {
     TW_ASSIGN(auto deleted, reader.Of(task));
-    uint32_t id = files_.size();
+    uint32_t id = files_.size();  // no place is free yet
     TW_TRY(IndexFile(*table.files, *task.file, deleted));
-    if (format_version_ >= 3 && !deleted.Empty())
-      files_[id].deleted = std::make_unique<iceberg::PositionSet>(std::move(deleted));
-    if (format_version_ >= 3) continue;
+    if (format_version_ >= 3) {
+      if (!deleted.Empty()) files_[id].deleted = std::make_unique<iceberg::PositionSet>(std::move(deleted));
+      continue;
+    }
     for (auto& d : task.deletes) {
-      if (d.file->IsDeletionVector() || !d.file->referenced_data_file.empty()) continue;
-      auto [it, fresh] = referenced.try_emplace(d.file->path);
-      if (fresh) {
-        TW_ASSIGN(it->second, reader.ReferencedBy(*d.file));
-        std::sort(it->second.begin(), it->second.end());
-      }
-      auto& ids = named[d.file->path];
-      if (std::binary_search(it->second.begin(), it->second.end(), task.file->path)) ids.push_back(id);
+      // One that says which file it is for goes along with it.
+      if (!d.file->referenced_data_file.empty()) continue;
+      TW_ASSIGN(auto* positions, reader.Load(*d.file));
+      auto& entry = named[d.file->path];
+      entry.file = d.file;
+      if (positions->contains(task.file->path)) entry.live.push_back(id);
     }
   }
-  for (auto& [path, ids] : named) {
-    if (ids.empty()) {
+  for (auto& [path, entry] : named) {
+    if (entry.live.empty()) {
       dangling_deletes_.push_back({path, {}});
       continue;
     }
-    for (auto id : ids) files_[id].grouped.push_back(grouped_deletes_.size());
-    grouped_deletes_.push_back({{path, {}}, uint32_t(ids.size())});
+    auto g = NewGroupedDelete({std::move(entry.file), uint32_t(entry.live.size())});
+    for (auto id : entry.live) files_[id].grouped.push_back(g);
   }
   return {};
 }
@@ -256,8 +258,8 @@ Status TableWriter::Put(DataChunk& storage, Output& out) {
     options.zstd_level = options_.zstd_level;
     options.expected_rows = out.expected_rows;
     TW_ASSIGN(out.writer, ParquetFile::Create(file_columns_, options));
-    out.file_id = files_.size();
-    files_.emplace_back().path = out.NextPath("") + ".parquet";
+    out.file_id = NewFile(out.NextPath("") + ".parquet");
+    out.new_files.push_back(out.file_id);
   }
   uint64_t first = out.writer->rows();
   TW_CHECK_LT(first + storage.size(), uint64_t(RowLocation::kNone));
@@ -550,50 +552,132 @@ void TableWriter::RetireFile(uint32_t id, Output& out) {
   out.change.removed_data.push_back({file.path, {}});
   for (auto g : file.grouped) {
     auto& grouped = grouped_deletes_[g];
-    if (--grouped.live_files == 0) out.change.removed_deletes.push_back(grouped.key);
+    if (!grouped.file || --grouped.live_files > 0) continue;
+    out.change.removed_deletes.push_back({grouped.file->path, {}});
+    grouped.file = nullptr;
+    free_grouped_.push_back(g);
   }
   file = LiveFile();
+  free_files_.push_back(id);
+}
+
+uint32_t TableWriter::NewFile(std::string path) {
+  if (free_files_.empty()) {
+    free_files_.push_back(files_.size());
+    files_.emplace_back();
+    TW_CHECK_LT(files_.size(), size_t(RowLocation::kNone));
+  }
+  uint32_t id = free_files_.back();
+  free_files_.pop_back();
+  files_[id].path = std::move(path);
+  return id;
+}
+
+uint32_t TableWriter::NewGroupedDelete(GroupedDelete grouped) {
+  if (free_grouped_.empty()) {
+    free_grouped_.push_back(grouped_deletes_.size());
+    grouped_deletes_.emplace_back();
+  }
+  uint32_t g = free_grouped_.back();
+  free_grouped_.pop_back();
+  grouped_deletes_[g] = std::move(grouped);
+  return g;
 }
 
 Status TableWriter::WriteDeletes(Output& out) {
-  if (out.deletes.empty()) return {};
   std::vector<uint32_t> ids;
-  for (auto& [id, positions] : out.deletes) {
-    if (files_[id].live_rows == 0 && id < out.first_new) {
+  for (auto it = out.deletes.begin(); it != out.deletes.end();) {
+    uint32_t id = it->first;
+    bool is_new = std::find(out.new_files.begin(), out.new_files.end(), id) != out.new_files.end();
+    if (files_[id].live_rows == 0 && !is_new) {
       RetireFile(id, out);
+      it = out.deletes.erase(it);
     } else {
       ids.push_back(id);
+      ++it;
     }
   }
   if (ids.empty()) return {};
-  std::sort(ids.begin(), ids.end(), [&](auto a, auto b) { return files_[a].path < files_[b].path; });
+  return format_version_ >= 3 ? WriteVectors(out, ids) : WritePositionDeletes(out, std::move(ids));
+}
 
-  if (format_version_ >= 3) {
-    iceberg::PuffinWriter puffin;
-    std::string path = out.NextPath("deletes-") + ".puffin";
-    size_t first = out.change.added_deletes.size();
-    for (auto id : ids) {
-      auto& file = files_[id];
-      if (!file.deleted) file.deleted = std::make_unique<iceberg::PositionSet>();
-      auto& positions = out.deletes[id];
-      file.deleted->AddMany(positions.data(), positions.size());
-      auto blob = puffin.AddDeletionVector(*file.deleted, file.path);
-      iceberg::DataFile vector;
-      vector.content = iceberg::FileContent::kPositionDeletes;
-      vector.path = path;
-      vector.format = "puffin";
-      vector.record_count = file.deleted->Cardinality();
-      vector.referenced_data_file = file.path;
-      vector.content_offset = blob.offset;
-      vector.content_size_bytes = blob.length;
-      out.change.added_deletes.push_back(std::move(vector));
-    }
-    auto bytes = puffin.Finish({{"created-by", "Tidewater"}});
-    for (size_t i = first; i < out.change.added_deletes.size(); i++)
-      out.change.added_deletes[i].file_size_bytes = bytes.size();
-    return PutWithRetries(out.files, path, bytes, options_.put_retries);
+Status TableWriter::WriteVectors(Output& out, const std::vector<uint32_t>& ids) {
+  iceberg::PuffinWriter puffin;
+  std::string path = out.NextPath("deletes-") + ".puffin";
+  size_t first = out.change.added_deletes.size();
+  for (auto id : ids) {
+    auto& file = files_[id];
+    if (!file.deleted) file.deleted = std::make_unique<iceberg::PositionSet>();
+    auto& positions = out.deletes[id];
+    file.deleted->AddMany(positions.data(), positions.size());
+    auto blob = puffin.AddDeletionVector(*file.deleted, file.path);
+    iceberg::DataFile vector;
+    vector.content = iceberg::FileContent::kPositionDeletes;
+    vector.path = path;
+    vector.format = "puffin";
+    vector.record_count = file.deleted->Cardinality();
+    vector.referenced_data_file = file.path;
+    vector.content_offset = blob.offset;
+    vector.content_size_bytes = blob.length;
+    out.change.added_deletes.push_back(std::move(vector));
   }
+  auto bytes = puffin.Finish({{"created-by", "Tidewater"}});
+  for (size_t i = first; i < out.change.added_deletes.size(); i++)
+    out.change.added_deletes[i].file_size_bytes = bytes.size();
+  return PutWithRetries(out.files, path, bytes, options_.put_retries);
+}
 
+Status TableWriter::MergePositionDeletes(Output& out, std::vector<uint32_t>* ids) {
+  // Sizes grow by 8 from tier to tier: a position is written again once a tier, and a reader meets few files of each.
+  // What would cost a commit its second is left to the maintenance of the table.
+  constexpr int64_t kSmallest = 4096, kLargest = 1 << 20;
+  auto tier = [](int64_t records) {
+    int t = 0;
+    for (int64_t limit = kSmallest; records >= limit; limit *= 8) t++;
+    return t;
+  };
+  if (options_.merge_deletes <= 0) return {};
+  int64_t total = 0;
+  for (auto id : *ids) total += out.deletes[id].size();
+  std::unordered_map<std::string_view, uint32_t> by_path;
+  for (;;) {
+    std::vector<uint32_t> members;
+    int64_t records = total;
+    for (uint32_t g = 0; g < grouped_deletes_.size(); g++) {
+      auto& file = grouped_deletes_[g].file;
+      if (!file || tier(file->record_count) > tier(total)) continue;
+      members.push_back(g);
+      records += file->record_count;
+    }
+    if (members.size() + 1 < size_t(options_.merge_deletes) || records > kLargest) return {};
+    if (by_path.empty())
+      for (uint32_t id = 0; id < files_.size(); id++)
+        if (!files_[id].path.empty()) by_path[files_[id].path] = id;
+    lake::DeleteReader reader(out.files);
+    for (auto g : members) {
+      auto& grouped = grouped_deletes_[g];
+      TW_ASSIGN(auto* positions, reader.Load(*grouped.file));
+      for (auto& [path, set] : *positions) {
+        auto it = by_path.find(path);
+        if (it == by_path.end()) continue;
+        auto [entry, fresh] = out.deletes.try_emplace(it->second);
+        if (fresh) ids->push_back(it->second);
+        auto more = set.ToVector();
+        total += more.size();
+        entry->second.insert(entry->second.end(), more.begin(), more.end());
+      }
+      out.change.removed_deletes.push_back({grouped.file->path, {}});
+      grouped.file = nullptr;
+    }
+    for (auto& file : files_)
+      std::erase_if(file.grouped, [&](uint32_t g) { return grouped_deletes_[g].file == nullptr; });
+    free_grouped_.insert(free_grouped_.end(), members.begin(), members.end());
+  }
+}
+
+Status TableWriter::WritePositionDeletes(Output& out, std::vector<uint32_t> ids) {
+  TW_TRY(MergePositionDeletes(out, &ids));
+  std::sort(ids.begin(), ids.end(), [&](auto a, auto b) { return files_[a].path < files_[b].path; });
   ParquetOptions options;
   options.truncate_bounds = false;
   for (auto id : ids) options.expected_rows += out.deletes[id].size();
@@ -611,6 +695,7 @@ Status TableWriter::WriteDeletes(Output& out) {
   for (auto id : ids) {
     auto& deleted = out.deletes[id];
     std::sort(deleted.begin(), deleted.end());
+    deleted.erase(std::unique(deleted.begin(), deleted.end()), deleted.end());
     auto& path = files_[id].path;
     duckdb::string_t text(path.data(), path.size());  // the vector does not own it; Append() copies
     for (auto position : deleted) {
@@ -624,12 +709,10 @@ Status TableWriter::WriteDeletes(Output& out) {
   auto& file = finished.file;
   file.content = iceberg::FileContent::kPositionDeletes;
   file.path = out.NextPath("deletes-") + ".parquet";
-  if (ids.size() == 1) {
-    file.referenced_data_file = files_[ids[0]].path;
-  } else {
-    for (auto id : ids) files_[id].grouped.push_back(grouped_deletes_.size());
-    grouped_deletes_.push_back({{file.path, {}}, uint32_t(ids.size())});
-  }
+  // The bounds of file_path are whole, so a reader sees what a file for one data file is for; referenced_data_file
+  // stays empty all the same, because such a file could not be merged later.
+  auto g = NewGroupedDelete({std::make_shared<iceberg::DataFile>(file), uint32_t(ids.size())});
+  for (auto id : ids) files_[id].grouped.push_back(g);
   std::string path = file.path;
   out.change.added_deletes.push_back(std::move(file));
   return PutWithRetries(out.files, path, finished.bytes, options_.put_retries);
@@ -637,8 +720,7 @@ Status TableWriter::WriteDeletes(Output& out) {
 
 Result<iceberg::TableChange> TableWriter::Prepare(const iceberg::Table& table, std::span<const DeltaBatch* const> rows,
                                                   const std::string& file_prefix) {
-  Output out{*table.files, DataLocation(*table.metadata), file_prefix, 0, {}, nullptr, 0, 0, 0, {}, {}};
-  out.first_new = files_.size();
+  Output out{*table.files, DataLocation(*table.metadata), file_prefix, 0, {}, nullptr, 0, {}, 0, {}, {}};
   bool inserts_only = true;
   for (auto* batch : rows) {
     for (auto& chunk : batch->chunks) {
@@ -668,7 +750,10 @@ Result<iceberg::TableChange> TableWriter::Prepare(const iceberg::Table& table, s
     dangling_deletes_.clear();
   }
   // Only the index needs the files of a writer that keeps one.
-  if (!options_.upsert) files_.clear();
+  if (!options_.upsert) {
+    files_.clear();
+    free_files_.clear();
+  }
   return std::move(out.change);
 }
 

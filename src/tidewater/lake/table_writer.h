@@ -31,6 +31,8 @@ struct TableWriterOptions {
   /// A data file ends after the row group that passes this.
   uint64_t target_file_bytes = 128ull << 20;
   int zstd_level = 1;
+  /// v2: a commit merges this many position delete files of about one size into its own (0: never).
+  int merge_deletes = 8;
   /// How often a file is put again after a failure that may pass, with doubling pauses from 100 ms.
   int put_retries = 4;
 };
@@ -70,9 +72,9 @@ class TableWriter {
     /// v2: which of grouped_deletes_ name this file.
     std::vector<uint32_t> grouped;
   };
-  /// A position delete file that names several data files: it goes when the last of them went.
+  /// A position delete file that may name several data files: it goes when the last of them went, or into a larger one.
   struct GroupedDelete {
-    iceberg::FileKey key;
+    std::shared_ptr<const iceberg::DataFile> file;
     uint32_t live_files = 0;
   };
   struct Column {
@@ -95,7 +97,13 @@ class TableWriter {
   Status Put(DataChunk& storage, Output& out);
   Status FinishFile(Output& out);
   Status WriteDeletes(Output& out);
+  Status WriteVectors(Output& out, const std::vector<uint32_t>& ids);
+  Status WritePositionDeletes(Output& out, std::vector<uint32_t> ids);
+  /// Small position delete files join the new one, so that a reader meets few of them. Adds to `ids` and out.deletes.
+  Status MergePositionDeletes(Output& out, std::vector<uint32_t>* ids);
   void RetireFile(uint32_t file, Output& out);
+  uint32_t NewFile(std::string path);
+  uint32_t NewGroupedDelete(GroupedDelete grouped);
 
   TableWriterOptions options_;
   std::vector<Column> columns_;
@@ -107,7 +115,9 @@ class TableWriter {
   KeyCodec codec_;
   KeyIndex index_;
   std::vector<LiveFile> files_;
+  std::vector<uint32_t> free_files_;  ///< places in files_ of files that went
   std::vector<GroupedDelete> grouped_deletes_;
+  std::vector<uint32_t> free_grouped_;
   std::vector<iceberg::FileKey> dangling_deletes_;
   uint64_t rows_written_ = 0;
 };
