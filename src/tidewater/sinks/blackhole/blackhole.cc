@@ -55,6 +55,7 @@ class BlackholeSink final : public Sink {
 void RegisterBlackhole() {
   SinkConnector c;
   c.name = "blackhole";
+  c.keeps_log = false;
   c.validate = [](const std::map<std::string, std::string>& with, const Schema&) -> Status {
     for (auto& [name, value] : with)
       if (name != "connector" && name != "type")
