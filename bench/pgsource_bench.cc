@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
       " SELECT i, (i * 7) % 100000, ((i * 13) % 1000000) / 100.0, 'note ' || i, '2024-01-01'::timestamptz + i * "
       "interval '1 second' FROM generate_series(1, ";
 
-  std::cout << "load: filling\n";
+  std::cout << "load: filling" << std::endl;
   pg->Run("CREATE TABLE loaded" + ddl);
   pg->Run("INSERT INTO loaded" + fill + std::to_string(load_rows) + ") i");
   {
@@ -102,12 +102,13 @@ int main(int argc, char** argv) {
   }
   pg->Run("DROP TABLE loaded; CREATE TABLE followed" + ddl);
   pg->Run("INSERT INTO followed" + fill + std::to_string(rows) + ") i");
-  pg->Run("CREATE PUBLICATION recv FOR TABLE followed; SELECT pg_create_logical_replication_slot('recv', 'pgoutput')");
+  pg->Run("CREATE PUBLICATION recv FOR TABLE followed");
+  pg->Run("SELECT pg_create_logical_replication_slot('recv', 'pgoutput')");
   auto run = Follow(*pg, "stream", "followed", text);
   while (!run->loaded) run->Step();
   run->source->Stop();
   auto at = run->offset;
-  std::cout << "stream: updating\n";
+  std::cout << "stream: updating" << std::endl;
   pg->Run("UPDATE followed SET n = n + 1, amount = amount + 1");
   auto end = pg->Value("SELECT pg_current_wal_lsn()");
 
