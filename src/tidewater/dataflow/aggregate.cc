@@ -337,7 +337,7 @@ class AggregateOp : public Operator {
     return !call.dirty_values.empty() || !call.dirty_strings.empty();
   }
 
-  void Checkpoint(const std::string& name, bool base, state::ByteWriter& out) override {
+  bool Checkpoint(const std::string& name, bool base, state::ByteWriter& out) override {
     if (name == "groups") {
       auto ids = groups_->Encode(base, out);
       for (auto id : ids) {
@@ -357,13 +357,13 @@ class AggregateOp : public Operator {
         }
       }
       checkpoint_++;
-      return;
+      return false;
     }
     auto& call = CallOf(name);
     if (name[0] == 'd') {
       auto ids = call.distinct->Encode(base, out);
       for (auto id : ids) out.PutRaw(call.distinct->State(id), 8);
-      return;
+      return false;
     }
     auto write = [&](auto& map, auto& dirty, auto put_key) {
       if (base) {
@@ -391,6 +391,7 @@ class AggregateOp : public Operator {
     } else {
       write(call.values, call.dirty_values, [&](uint128 v) { out.Put<uint128>(v); });
     }
+    return false;
   }
 
   Status Restore(const std::string& name, bool base, state::ByteReader& in) override {

@@ -152,8 +152,8 @@ class StoreOp : public Operator {
   }
   std::vector<std::string> StateNames() const override { return {"rows"}; }
   bool StateChanged(const std::string&) const override { return arrangement->store().Changed(); }
-  void Checkpoint(const std::string&, bool base, state::ByteWriter& out) override {
-    arrangement->store().Encode(base, out);
+  bool Checkpoint(const std::string&, bool base, state::ByteWriter& out) override {
+    return arrangement->store().Encode(base, out, kRecordBytes);
   }
   Status Restore(const std::string&, bool base, state::ByteReader& in) override {
     return arrangement->store().Restore(in, base);
@@ -490,16 +490,15 @@ class CircuitImpl : public Circuit {
         auto it = streams_.find(stream);
         // A new base when reading the deltas would cost more than twice the base.
         bool base = it == streams_.end() || it->second.second > 2 * it->second.first + (1 << 20);
-        state::ByteWriter out;
-        op.Checkpoint(name, base, out);
         auto& [base_bytes, delta_bytes] = streams_[stream];
-        if (base) {
-          base_bytes = out.bytes.size();
-          delta_bytes = 0;
-        } else {
-          delta_bytes += out.bytes.size();
+        if (base) base_bytes = delta_bytes = 0;
+        auto kind = base ? state::RecordKind::kBase : state::RecordKind::kDelta;
+        for (bool more = true; more; kind = state::RecordKind::kDelta) {
+          state::ByteWriter out;
+          more = op.Checkpoint(name, kind == state::RecordKind::kBase, out);
+          (base ? base_bytes : delta_bytes) += out.bytes.size();
+          segment.Add(stream, kind, std::move(out.bytes));
         }
-        segment.Add(stream, base ? state::RecordKind::kBase : state::RecordKind::kDelta, std::move(out.bytes));
       }
     };
     ForEachOp(write);

@@ -121,7 +121,9 @@ class JoinOp : public Operator {
 
   std::vector<std::string> StateNames() const override { return {"left", "right"}; }
   bool StateChanged(const std::string& s) const override { return Of(s).store().Changed(); }
-  void Checkpoint(const std::string& s, bool base, state::ByteWriter& out) override { Of(s).store().Encode(base, out); }
+  bool Checkpoint(const std::string& s, bool base, state::ByteWriter& out) override {
+    return Of(s).store().Encode(base, out, kRecordBytes);
+  }
   Status Restore(const std::string& s, bool base, state::ByteReader& in) override {
     return Of(s).store().Restore(in, base);
   }

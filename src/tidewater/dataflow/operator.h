@@ -11,6 +11,9 @@
 
 namespace tidewater::dataflow {
 
+/// Large state is written in records of about this size.
+constexpr uint64_t kRecordBytes = 8 << 20;
+
 /// What an operator may use during a step. One per worker.
 struct StepContext {
   duckdb::ClientContext* client = nullptr;
@@ -36,8 +39,9 @@ class Operator {
   /// Names of the state streams below the operator's own, e.g. "left"; empty for stateless ones.
   virtual std::vector<std::string> StateNames() const { return {}; }
   virtual bool StateChanged(const std::string&) const { return false; }
-  /// Everything changed since the last call, or with `base` everything.
-  virtual void Checkpoint(const std::string&, bool /*base*/, state::ByteWriter&) {}
+  /// Everything changed since the last call, or with `base` everything. Returns true when a further record, a kDelta,
+  /// must follow at once: large state goes out in pieces.
+  virtual bool Checkpoint(const std::string&, bool /*base*/, state::ByteWriter&) { return false; }
   virtual Status Restore(const std::string&, bool /*base*/, state::ByteReader&) { return {}; }
   /// After the last Restore.
   virtual void Restored() {}

@@ -241,9 +241,10 @@ class ValuesOp : public Operator {
   }
   std::vector<std::string> StateNames() const override { return {"values"}; }
   bool StateChanged(const std::string&) const override { return changed_; }
-  void Checkpoint(const std::string&, bool, state::ByteWriter& out) override {
+  bool Checkpoint(const std::string&, bool, state::ByteWriter& out) override {
     out.Put<uint8_t>(done_);
     changed_ = false;
+    return false;
   }
   Status Restore(const std::string&, bool, state::ByteReader& in) override {
     done_ = done_ || in.Get<uint8_t>();

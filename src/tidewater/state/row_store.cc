@@ -496,35 +496,41 @@ void RowStore::EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& ou
   EncodeChunk(chunk, out);
 }
 
-// Layout: u32 freed blocks and their numbers; u32 segments, each: block, from, to, n alive [u16 offsets unless all],
-// weights, chunk; u32 deaths and their row ids. A base has every block and neither frees nor deaths.
-void RowStore::Encode(bool base, ByteWriter& out) {
+// Layout: u32 freed blocks and their numbers; u32 deaths and their row ids; u32 segments, each: block, from, to, n
+// alive [u16 offsets unless all], weights, chunk. A base says everything anew, so it has neither frees nor deaths.
+bool RowStore::Encode(bool base, ByteWriter& out, uint64_t max_bytes) {
   if (base) {
-    out.Put<uint32_t>(0);
-    uint32_t n = 0;
-    for (auto* b : raw_) n += b != nullptr;
-    out.Put<uint32_t>(n);
-    for (uint32_t b = 0; b < raw_.size(); b++)
-      if (raw_[b]) EncodeRows(b, 0, raw_[b]->count, out);
-    out.Put<uint32_t>(0);
-  } else {
-    out.Put<uint32_t>(uint32_t(freed_.size()));
-    for (auto b : freed_) out.Put<uint32_t>(b);
-    out.Put<uint32_t>(uint32_t(touched_.size()));
-    for (auto b : touched_) EncodeRows(b, raw_[b]->logged, raw_[b]->count, out);
-    out.Put<uint32_t>(uint32_t(deaths_.size()));
-    out.PutRaw(deaths_.data(), deaths_.size() * sizeof(RowId));
+    freed_.clear();
+    deaths_.clear();
+    touched_.clear();
+    for (uint32_t b = 0; b < raw_.size(); b++) {
+      if (!raw_[b]) continue;
+      raw_[b]->logged = 0;
+      if (raw_[b]->count > 0) touched_.push_back(b);
+    }
   }
-  if (base) {
-    for (auto* b : raw_)
-      if (b) b->logged = b->count;
-  } else {
-    for (auto b : touched_) raw_[b]->logged = raw_[b]->count;
-  }
-  touched_.clear();
+  out.Put<uint32_t>(uint32_t(freed_.size()));
+  out.PutRaw(freed_.data(), freed_.size() * sizeof(uint32_t));
+  out.Put<uint32_t>(uint32_t(deaths_.size()));
+  out.PutRaw(deaths_.data(), deaths_.size() * sizeof(RowId));
   freed_.clear();
   deaths_.clear();
-  changed_ = false;
+  uint32_t n = 0;
+  uint64_t bytes = out.bytes.size();
+  for (; n < touched_.size() && bytes < max_bytes; n++) {
+    Block& block = *raw_[touched_[n]];
+    bytes += block.Bytes() * (block.count - block.logged) / block.capacity + 64;
+  }
+  out.bytes.reserve(bytes);
+  out.Put<uint32_t>(n);
+  for (uint32_t i = 0; i < n; i++) {
+    Block& block = *raw_[touched_[i]];
+    EncodeRows(touched_[i], block.logged, block.count, out);
+    block.logged = block.count;
+  }
+  touched_.erase(touched_.begin(), touched_.begin() + n);
+  changed_ = !touched_.empty();
+  return changed_;
 }
 
 Status RowStore::Restore(ByteReader& in, bool base) {
@@ -548,6 +554,18 @@ Status RowStore::Restore(ByteReader& in, bool base) {
   };
   auto frees = in.Get<uint32_t>();
   for (uint32_t i = 0; i < frees && in.ok; i++) drop(in.Get<uint32_t>());
+  auto deaths = in.Get<uint32_t>();
+  for (uint32_t i = 0; i < deaths && in.ok; i++) {
+    auto id = in.Get<RowId>();
+    if (!in.ok || BlockOf(id) >= raw_.size() || !raw_[BlockOf(id)] || OffsetOf(id) >= raw_[BlockOf(id)]->count)
+      return corrupt();
+    Block& block = *raw_[BlockOf(id)];
+    if (block.Death(OffsetOf(id)) == kNeverStep) {
+      block.SetDeath(OffsetOf(id), 0);
+      block.dead++;
+      dead_++;
+    }
+  }
   auto segments = in.Get<uint32_t>();
   Types types = layout_->GetTypes();
   for (uint32_t s = 0; s < segments && in.ok; s++) {
@@ -607,18 +625,6 @@ Status RowStore::Restore(ByteReader& in, bool base) {
     if (next != n || block.count != to) return corrupt();
     rows_ += to - from;
     block.logged = block.count;
-  }
-  auto deaths = in.Get<uint32_t>();
-  for (uint32_t i = 0; i < deaths && in.ok; i++) {
-    auto id = in.Get<RowId>();
-    if (!in.ok || BlockOf(id) >= raw_.size() || !raw_[BlockOf(id)] || OffsetOf(id) >= raw_[BlockOf(id)]->count)
-      return corrupt();
-    Block& block = *raw_[BlockOf(id)];
-    if (block.Death(OffsetOf(id)) == kNeverStep) {
-      block.SetDeath(OffsetOf(id), 0);
-      block.dead++;
-      dead_++;
-    }
   }
   if (!in.ok) return corrupt();
   // Appending goes on in the last block that is not full.

@@ -173,8 +173,9 @@ class RowStore {
 
   // --- State log.
   bool Changed() const { return changed_; }
-  /// Rows appended and deaths since the last call (kDelta), or everything alive (kBase). Bytes for Restore.
-  void Encode(bool base, ByteWriter& out);
+  /// Rows appended and deaths since the last call (kDelta), or everything alive (kBase), as bytes for Restore. Ends
+  /// after about `max_bytes` and returns true when more follows, to be fetched as kDelta before anything changes.
+  bool Encode(bool base, ByteWriter& out, uint64_t max_bytes = ~uint64_t{0});
   Status Restore(ByteReader& in, bool base);
 
  private:
