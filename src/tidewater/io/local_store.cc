@@ -230,8 +230,10 @@ class LocalStore final : public ObjectStore {
     fs::directory_iterator it(Path(folder), ec);
     if (ec && NotFound(ec.value()) == ENOENT) return {};
     for (; !ec && it != fs::directory_iterator(); it.increment(ec)) {
-      std::string key = folder + it->path().filename().string();
-      if (key == kTempFolder) continue;
+      // A store may have been opened at a folder of ours: its temporary files are no objects either.
+      std::string name = it->path().filename().string();
+      if (name == kTempFolder) continue;
+      std::string key = folder + name;
       struct stat st;
       if (stat(Path(key).c_str(), &st) != 0) {
         if (errno == ENOENT) continue;  // gone since the folder was read

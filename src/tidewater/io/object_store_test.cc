@@ -172,6 +172,8 @@ TEST(LocalStoreTest, LeavesNoTemporaryFiles) {
   ASSERT_FALSE(store->PutIfAbsent("b", "1"));
   EXPECT_TRUE(fs::is_empty(folder + "/.tmp"));
   std::ofstream(folder + "/.tmp/left") << "half";
+  ASSERT_TRUE((*OpenStore(folder + "/below"))->Put("c", "1"));
+  EXPECT_TRUE(store->Delete("below/c"));
   EXPECT_EQ(store->List("")->size(), 2u);
   ASSERT_TRUE(OpenStore(folder));
   EXPECT_TRUE(fs::exists(folder + "/.tmp/left"));
