@@ -689,7 +689,6 @@ Status Connection::JoinImplicit(const std::string& tag, bool more_follow, bool& 
 
 Status Connection::EndImplicit() {
   if (!std::exchange(implicit_, false)) return {};
-  portals_.clear();
   return RunUtility("COMMIT");
 }
 

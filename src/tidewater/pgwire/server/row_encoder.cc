@@ -228,7 +228,7 @@ void AppendScalarBinary(std::string& out, const LogicalType& type, const void* d
       PutInt32(out, At<int32_t>(data, i));
       break;
     case LogicalTypeId::UINTEGER:
-      if (PgTypeOf(type).bytes == 4) {
+      if (type.HasAlias() && PgTypeOf(type).bytes == 4) {
         PutInt32(out, int32_t(At<uint32_t>(data, i)));
       } else {
         PutInt64(out, At<uint32_t>(data, i));
@@ -317,7 +317,7 @@ void AppendScalarBinary(std::string& out, const LogicalType& type, const void* d
       break;
     }
     default:
-      if (PgTypeOf(type).oid == 3802) out.push_back(1);  // jsonb's version
+      if (type.HasAlias() && PgTypeOf(type).oid == 3802) out.push_back(1);  // jsonb's version
       AppendScalarText(out, type, data, i, zone);
   }
 }
