@@ -132,6 +132,7 @@ Status PostgresSource::AddTable(const SourceTable& table) {
   auto o = options();
   TW_ASSIGN(auto publication, ReadPublication(*c, o.publication, o.slot));
   auto& up = state->upstream;
+  state->before_publication = !publication.exists;
   if (publication.exists && !publication.tables.contains({up.schema, up.name})) {
     auto statement = AddTableStatement(*c, o.publication, up);
     if (!publication.ours)
@@ -153,13 +154,13 @@ Status PostgresSource::AddTable(const SourceTable& table) {
 }
 
 Status PostgresSource::RemoveTable(ObjectId id) {
-  std::shared_ptr<TableState> table;
+  std::shared_ptr<const LoadPlan> plan;
   bool reachable, ours;
   {
     std::lock_guard lock(mutex_);
     auto it = tables_.find(id);
     if (it == tables_.end()) return {};
-    table = it->second;
+    if (it->second->taken) plan = it->second->plan;
     tables_.erase(it);
     std::erase_if(chunks_, [&](auto& chunk) { return chunk.table == id; });
     attention_ = true;
@@ -169,15 +170,14 @@ Status PostgresSource::RemoveTable(ObjectId id) {
     stream_interrupt_.Wake();
     load_wake_.notify_all();
   }
-  if (!started_ || !reachable || !ours || !table->taken) return {};
+  if (!started_ || !reachable || !ours || !plan) return {};
   // Only spares the upstream work: a table that stays in the publication is ignored.
   Interrupt interrupt;
   auto c = OpenForStatement(interrupt);
   if (!c) return {};
   auto o = options();
-  if (auto status =
-          (*c)->Execute("ALTER PUBLICATION " + (*c)->Identifier(o.publication) + " DROP TABLE " +
-                        (*c)->Identifier(table->upstream.schema) + "." + (*c)->Identifier(table->upstream.name));
+  if (auto status = (*c)->Execute("ALTER PUBLICATION " + (*c)->Identifier(o.publication) + " DROP TABLE " +
+                                  (*c)->Identifier(plan->schema) + "." + (*c)->Identifier(plan->name));
       !status)
     log::warn("source={} publication={} table={} not dropped: {}", source_.name, o.publication,
               table->table.upstream_name, status.error().message);
@@ -185,6 +185,13 @@ Status PostgresSource::RemoveTable(ObjectId id) {
 }
 
 Status PostgresSource::Start(const std::string& offset) {
+  Status probe;
+  if (offset.empty() && tables_.empty()) {
+    // CREATE SOURCE: who wrote the statement should hear of a wrong option at once. After a restart it is only a log
+    // line.
+    Interrupt interrupt;
+    if (auto c = OpenForStatement(interrupt); !c) probe = std::unexpected(c.error());
+  }
   std::lock_guard lock(mutex_);
   TW_CHECK(!started_);
   if (!offset.empty()) {
@@ -201,11 +208,10 @@ Status PostgresSource::Start(const std::string& offset) {
   started_ = true;
   stream_thread_ = std::thread([this] { StreamMain(); });
   load_thread_ = std::thread([this] { LoadMain(); });
-  return {};
+  return probe;
 }
 
 std::optional<SourceBatch> PostgresSource::Poll(size_t max_rows) {
-  if (poll_rows_.load(std::memory_order_relaxed) != max_rows) poll_rows_ = std::max<size_t>(max_rows, 1);
   std::optional<SourceBatch> out;
   {
     std::lock_guard lock(mutex_);

@@ -73,7 +73,8 @@ struct TableState {
   uint64_t load = 0;  ///< counts how often the load was started over
   double rows_estimated = 0;
   std::shared_ptr<const LoadPlan> plan;
-  bool taken = false;  ///< the stream thread applies its changes
+  bool before_publication = false;  ///< added while there was no publication yet
+  bool taken = false;               ///< the stream thread applies its changes
 
   // Of the stream thread.
   std::vector<int> wire;  ///< position of each column in the stream's rows, -1 when it is not there
@@ -201,9 +202,8 @@ class PostgresSource : public Source {
   bool streaming_ = false;
 
   std::atomic<Lsn> confirmed_{0};
-  std::atomic<Lsn> passed_{0};  ///< every transaction that committed before was taken from the stream
-  std::atomic<Lsn> wanted_{0};  ///< somebody waits for passed_ to get there
-  std::atomic<size_t> poll_rows_{8192};
+  std::atomic<Lsn> passed_{0};          ///< every transaction that committed before was taken from the stream
+  std::atomic<Lsn> wanted_{0};          ///< somebody waits for passed_ to get there
   std::atomic<bool> attention_{false};  ///< something for the stream thread to look at between transactions
   std::atomic<bool> stalled_{false};
   std::optional<Error> load_error_;  ///< guarded by mutex_: the load cannot go on

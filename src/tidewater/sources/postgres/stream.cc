@@ -8,7 +8,8 @@
 namespace tidewater::postgres {
 namespace {
 
-constexpr size_t kPieceRows = 16384;
+/// A larger transaction is cut into several pieces.
+constexpr size_t kPieceRows = 4096;
 constexpr size_t kPieceBytes = 8 << 20;
 constexpr size_t kQueueRows = 512 * 1024;
 constexpr size_t kQueueBytes = 64 << 20;
@@ -78,7 +79,16 @@ void PostgresSource::StreamMain() {
 }
 
 Status PostgresSource::RunStream() {
-  TW_ASSIGN(auto c, Connection::Open(options(), true, stream_interrupt_));
+  auto opened = Connection::Open(options(), true, stream_interrupt_);
+  if (!opened) {
+    auto error = opened.error();
+    if (error.kind == ErrorKind::kAuthentication)
+      error.hint =
+          fmt::format("ALTER SOURCE {} SET (password = '...'); or mend it upstream and ALTER SOURCE {} RESUME;",
+                      source_.name, source_.name);
+    return std::unexpected(error);
+  }
+  auto c = std::move(*opened);
   TW_TRY(Prepare(*c));
   std::string command =
       fmt::format("START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}",
@@ -170,7 +180,12 @@ Status PostgresSource::PreparePublication(Connection& c) {
       StartOverAll();
       return std::unexpected(
           UserError("42704", "publication \"{}\" was dropped upstream: changes are lost", o.publication)
-              .WithHint("ALTER SOURCE (any option) creates it again and loads the tables anew."));
+              .WithHint(
+                  fmt::format("ALTER SOURCE {} RESUME; creates it again and loads the tables anew.", source_.name)));
+    }
+    {
+      std::lock_guard lock(mutex_);
+      publication_ours_ = true;  // even if the answer never comes
     }
     TW_TRY(CreatePublication(c, o.publication, o.slot, names));
     p.ours = true;
@@ -195,7 +210,7 @@ Status PostgresSource::PreparePublication(Connection& c) {
       if (!t->progress.fresh()) StartOver(*t);
       if (!missing)
         missing = UserError("55000", "publication \"{}\" misses table \"{}\"", o.publication, t->upstream.FullName())
-                      .WithHint("Run upstream: " + statement + " Then ALTER SOURCE (any option) to go on.");
+                      .WithHint("Run upstream: " + statement + " Then here: ALTER SOURCE " + source_.name + " RESUME;");
     }
     if (missing) return std::unexpected(*missing);
   }
@@ -213,13 +228,18 @@ Status PostgresSource::PrepareSlot(Connection& c) {
   auto lost = [&](std::string what) {
     StartOverAll();
     return std::unexpected(UserError("42704", "replication slot \"{}\" {}: changes are lost", o.slot, what)
-                               .WithHint("ALTER SOURCE (any option) starts over with a new slot and loads the tables "
-                                         "anew; or DROP the source."));
+                               .WithHint(fmt::format("ALTER SOURCE {} RESUME; starts over with a new slot and "
+                                                     "loads the tables anew; or DROP the source.",
+                                                     source_.name)));
   };
   bool ours = offset_.slot_ours;
   if (!slot.exists) {
     if (!fresh) return lost("does not exist any more");
     if (offset_.lsn) StartOverAll();  // what the lost slot had sent already goes
+    {
+      std::lock_guard lock(mutex_);
+      slot_ours_ = true;  // even if the answer never comes
+    }
     TW_TRY(c.Query("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", {o.slot}));
     TW_ASSIGN(slot, ReadSlot(c, o.slot));
     if (!slot.exists)
@@ -237,8 +257,9 @@ Status PostgresSource::PrepareSlot(Connection& c) {
     if (slot.lost)
       return std::unexpected(
           UserError("55000", "replication slot \"{}\" lost WAL that it needs", o.slot)
-              .WithHint(fmt::format(
-                  "Run upstream: SELECT pg_drop_replication_slot('{}'); then ALTER SOURCE (any option).", o.slot)));
+              .WithHint(
+                  fmt::format("Run upstream: SELECT pg_drop_replication_slot('{}'); then here: ALTER SOURCE {} RESUME;",
+                              o.slot, source_.name)));
     // The slot is only ever moved by what a checkpoint of ours holds.
     if (offset_.lsn && slot.confirmed > offset_.lsn && slot.confirmed > confirmed_) {
       if (!fresh) return lost(fmt::format("is at {}, ahead of {}", LsnToText(slot.confirmed), LsnToText(offset_.lsn)));
@@ -383,8 +404,7 @@ Status PostgresSource::OnPgoutput(Connection& c, std::span<const char> bytes) {
       if (it == by_relid_.end()) return {};
       open_.bytes += bytes.size();
       TW_TRY(OnChange(*it->second, *m));
-      if (open_.rows >= std::min(kPieceRows, poll_rows_.load(std::memory_order_relaxed)) || open_.bytes >= kPieceBytes)
-        Publish(true);
+      if (open_.rows >= kPieceRows || open_.bytes >= kPieceBytes) Publish(true);
       return {};
     }
     case PgoutputMessage::kTruncate:
@@ -433,9 +453,8 @@ void PostgresSource::OnBoundary(bool drained) {
     for (auto& [relid, t] : by_relid_)
       if (t->progress.truncate) PutTruncate(*t, false);
   }
-  size_t limit = std::min(kPieceRows, poll_rows_.load(std::memory_order_relaxed));
   bool content = open_.rows || !open_.batch.rejected.empty() || open_continued_;
-  if ((content && (drained || open_continued_ || open_.rows >= limit || open_.bytes >= kPieceBytes ||
+  if ((content && (drained || open_continued_ || open_.rows >= kPieceRows || open_.bytes >= kPieceBytes ||
                    MonotonicMicros() - open_.started_us > kPieceUs)) ||
       (announce_ && drained)) {
     Publish(false);
@@ -447,9 +466,15 @@ void PostgresSource::TakeAdded() {
   std::vector<std::shared_ptr<TableState>> added;
   std::lock_guard lock(mutex_);
   added.swap(added_);
-  if (added.empty() && by_relid_.size() == tables_.size()) return;
+  if (added.empty() && by_relid_.size() <= tables_.size() &&
+      std::all_of(by_relid_.begin(), by_relid_.end(), [&](auto& e) { return tables_.contains(e.second->table.id); }))
+    return;
   for (auto& t : added) {
     if (!tables_.contains(t->table.id)) continue;
+    if (t->before_publication) {
+      restart_stream_ = true;  // which puts it into the publication and takes it
+      continue;
+    }
     by_relid_[t->upstream.relid] = t;
     t->taken = true;
     for (auto& d : t->decoders)
@@ -752,8 +777,8 @@ Status PostgresSource::OnRelation(Connection& stream, const PgoutputMessage& m) 
             UserError("0A000", "the REPLICA IDENTITY of table \"{}\" was changed and lacks the key column \"{}\"",
                       t.upstream.FullName(), t.table.schema.columns[k].name)
                 .WithHint(fmt::format(
-                    "Run upstream: ALTER TABLE {} REPLICA IDENTITY DEFAULT; then ALTER SOURCE (any option).",
-                    t.upstream.FullName())));
+                    "Run upstream: ALTER TABLE {} REPLICA IDENTITY DEFAULT; then here: ALTER SOURCE {} RESUME;",
+                    t.upstream.FullName(), source_.name)));
   }
   t.wire_width = m.columns.size();
   fields_.resize(std::max(fields_.size(), t.attnums.size()));
@@ -825,7 +850,6 @@ void PostgresSource::HandOver(LoadedChunk chunk) {
     if (it != verdicts.keys.end()) return &it->second;
     return verdicts.all_dropped ? &dropped : nullptr;
   };
-  size_t limit = std::min(kPieceRows, poll_rows_.load());
   size_t bytes_per_row = chunk.bytes / std::max<size_t>(chunk.row_count, 1) + 1;
   Piece piece;
   for (auto& rows : chunk.rows) {
@@ -860,7 +884,7 @@ void PostgresSource::HandOver(LoadedChunk chunk) {
     piece.rows += n;
     piece.bytes += n * bytes_per_row;
     piece.batch.changes.push_back(std::move(out));
-    if (piece.rows >= limit) {
+    if (piece.rows >= kPieceRows) {
       piece.batch.offset = OffsetText();
       PushPiece(std::exchange(piece, Piece{}));
     }
