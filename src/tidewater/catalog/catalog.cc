@@ -76,11 +76,16 @@ Object FromJson(const json& j) {
 
 const char* ToString(ObjectType type) {
   switch (type) {
-    case ObjectType::kSource: return "source";
-    case ObjectType::kTable: return "table";
-    case ObjectType::kMaterializedView: return "materialized view";
-    case ObjectType::kView: return "view";
-    case ObjectType::kSink: return "sink";
+    case ObjectType::kSource:
+      return "source";
+    case ObjectType::kTable:
+      return "table";
+    case ObjectType::kMaterializedView:
+      return "materialized view";
+    case ObjectType::kView:
+      return "view";
+    case ObjectType::kSink:
+      return "sink";
   }
   return "object";
 }
@@ -106,7 +111,8 @@ ObjectPtr Contents::Find(const std::string& schema, const std::string& name) con
 std::vector<ObjectPtr> Contents::Dependents(ObjectId id) const {
   std::vector<ObjectPtr> result;
   for (auto& [other_id, other] : objects_)
-    if (std::find(other->depends_on.begin(), other->depends_on.end(), id) != other->depends_on.end()) result.push_back(other);
+    if (std::find(other->depends_on.begin(), other->depends_on.end(), id) != other->depends_on.end())
+      result.push_back(other);
   return result;
 }
 
@@ -133,15 +139,17 @@ Result<std::vector<ObjectPtr>> Contents::PlanDrop(ObjectId id, bool cascade) con
         auto on = Find(dependency);
         // The hidden view between a sink and a relation is not named: the sink is.
         if (on->hidden) on = root;
-        detail += fmt::format("{} {} depends on {} {}", ToString(other->type), other->name, ToString(on->type), on->name);
+        detail +=
+            fmt::format("{} {} depends on {} {}", ToString(other->type), other->name, ToString(on->type), on->name);
       }
       break;
     }
   }
   if (!cascade && !detail.empty())
-    return std::unexpected(UserError("2BP01", "cannot drop {} {} because other objects depend on it", ToString(root->type), root->name)
-                               .WithDetail(detail)
-                               .WithHint("Use DROP ... CASCADE to drop the dependent objects too."));
+    return std::unexpected(
+        UserError("2BP01", "cannot drop {} {} because other objects depend on it", ToString(root->type), root->name)
+            .WithDetail(detail)
+            .WithHint("Use DROP ... CASCADE to drop the dependent objects too."));
   std::vector<ObjectPtr> order;
   for (auto it = dropped.rbegin(); it != dropped.rend(); ++it) order.push_back(Find(*it));
   return order;
@@ -173,11 +181,13 @@ Status Catalog::Add(Object object) {
                                  ? UserError("42710", "{} \"{}\" already exists", ToString(other->type), object.name)
                                  : UserError("42P07", "relation \"{}\" already exists", object.name));
     return std::unexpected(
-        UserError("42710", "the name \"{}\" differs from the existing {} \"{}\" in case only", object.name, ToString(other->type), other->name)
+        UserError("42710", "the name \"{}\" differs from the existing {} \"{}\" in case only", object.name,
+                  ToString(other->type), other->name)
             .WithHint("Names must differ in more than case, also when they are quoted; choose another name."));
   }
   for (auto id : object.depends_on)
-    if (!next->Find(id)) return std::unexpected(UserError("42704", "an object that \"{}\" depends on was dropped meanwhile", object.name));
+    if (!next->Find(id))
+      return std::unexpected(UserError("42704", "an object that \"{}\" depends on was dropped meanwhile", object.name));
   if (object.id == 0) object.id = next->next_id_;
   next->next_id_ = std::max(next->next_id_, object.id + 1);
   next->by_name_[key] = object.id;
@@ -229,7 +239,8 @@ Status Catalog::Decode(const std::string& text) {
   try {
     auto all = json::parse(text);
     if (all.at("encoding").get<int>() != kEncodingVersion)
-      return std::unexpected(EnvError(ErrorKind::kCorrupt, "catalog: unknown encoding {}", all.at("encoding").get<int>()));
+      return std::unexpected(
+          EnvError(ErrorKind::kCorrupt, "catalog: unknown encoding {}", all.at("encoding").get<int>()));
     for (auto& j : all.at("objects")) {
       auto object = FromJson(j);
       auto id = object.id;

@@ -45,7 +45,8 @@ struct Object {
   std::map<std::string, Secret> secrets;
   /// Views: the text of the query, as PlanView takes it. A plain view is expanded from it.
   std::string query;
-  /// Views: dataflow plan (sql::EncodePlan). Sinks made `AS SELECT` have a hidden materialized view instead, named in `input`.
+  /// Views: dataflow plan (sql::EncodePlan). Sinks made `AS SELECT` have a hidden materialized view instead, named in
+  /// `input`.
   std::string plan;
   /// Objects it reads or belongs to (table -> source, view -> relations, sink -> relation).
   std::vector<ObjectId> depends_on;
@@ -58,8 +59,8 @@ struct Object {
   bool stream_only = false;
   /// Of a sink AS SELECT: its view, hidden from SHOW and queries and dropped with it.
   bool hidden = false;
-  /// Columns by which a stored relation finds rows in Snapshot::Lookup (Circuit::StoreKey, set by the engine after AddView or
-  /// AddTable); empty = none. Not encoded: it follows from the circuit.
+  /// Columns by which a stored relation finds rows in Snapshot::Lookup (Circuit::StoreKey, set by the engine after
+  /// AddView or AddTable); empty = none. Not encoded: it follows from the circuit.
   std::vector<uint32_t> store_key;
 
   bool is_relation() const {

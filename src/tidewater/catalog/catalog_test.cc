@@ -34,10 +34,10 @@ TEST(Catalog, AddFindAndNames) {
 
 TEST(Catalog, DropFollowsDependencies) {
   Catalog c;
-  ASSERT_TRUE(c.Add(Make(c, ObjectType::kSource, "pg")));                            // 1
-  ASSERT_TRUE(c.Add(Make(c, ObjectType::kTable, "t", {1})));                         // 2
-  ASSERT_TRUE(c.Add(Make(c, ObjectType::kMaterializedView, "v", {2})));              // 3
-  ASSERT_TRUE(c.Add(Make(c, ObjectType::kMaterializedView, "w", {3, 2})));           // 4
+  ASSERT_TRUE(c.Add(Make(c, ObjectType::kSource, "pg")));                   // 1
+  ASSERT_TRUE(c.Add(Make(c, ObjectType::kTable, "t", {1})));                // 2
+  ASSERT_TRUE(c.Add(Make(c, ObjectType::kMaterializedView, "v", {2})));     // 3
+  ASSERT_TRUE(c.Add(Make(c, ObjectType::kMaterializedView, "w", {3, 2})));  // 4
   auto hidden = Make(c, ObjectType::kMaterializedView, "s$view", {2});
   hidden.hidden = true;
   ASSERT_TRUE(c.Add(hidden));  // 5
@@ -48,7 +48,8 @@ TEST(Catalog, DropFollowsDependencies) {
   ASSERT_FALSE(restricted);
   EXPECT_EQ(restricted.error().sqlstate, "2BP01");
   EXPECT_EQ(restricted.error().detail,
-            "materialized view v depends on table t\nmaterialized view w depends on materialized view v\nsink s depends on table t");
+            "materialized view v depends on table t\nmaterialized view w depends on materialized view v\nsink s "
+            "depends on table t");
   auto cascade = c.Current()->PlanDrop(2, true);
   ASSERT_TRUE(cascade);
   std::vector<ObjectId> ids;

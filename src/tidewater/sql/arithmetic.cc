@@ -28,7 +28,9 @@ using u128 = unsigned __int128;
 
 constexpr uint8_t kDivisionScale = 16;
 
-[[noreturn]] void DivisionByZero() { ThrowThroughDuckDB(UserError("22012", "division by zero"), duckdb::ExceptionType::OUT_OF_RANGE); }
+[[noreturn]] void DivisionByZero() {
+  ThrowThroughDuckDB(UserError("22012", "division by zero"), duckdb::ExceptionType::OUT_OF_RANGE);
+}
 [[noreturn]] void OutOfRange(const char* type) {
   ThrowThroughDuckDB(UserError("22003", "{} out of range", type), duckdb::ExceptionType::OUT_OF_RANGE);
 }
@@ -128,8 +130,9 @@ struct DigitsData : duckdb::FunctionData {
   bool Equals(const FunctionData& other) const override { return digits == other.Cast<DigitsData>().digits; }
 };
 
-duckdb::unique_ptr<duckdb::FunctionData> BindDecimalDivide(duckdb::ClientContext&, ScalarFunction& function,
-                                                           duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
+duckdb::unique_ptr<duckdb::FunctionData> BindDecimalDivide(
+    duckdb::ClientContext&, ScalarFunction& function,
+    duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
   auto a = ScaleOf(arguments[0]->return_type), b = ScaleOf(arguments[1]->return_type);
   auto scale = std::max({kDivisionScale, a, b});
   function.arguments[0] = LogicalType::DECIMAL(38, a);
@@ -159,8 +162,9 @@ DecimalShape ShapeOf(const LogicalType& type) {
   uint8_t width = 38, scale = 0;
   if (!type.GetDecimalProperties(width, scale))
     ThrowThroughDuckDB(UserError("42883", "operator does not exist for type {}", type.ToString()));
-  return {width, scale, type.IsIntegral() && type.id() != duckdb::LogicalTypeId::HUGEINT && type.id() != duckdb::LogicalTypeId::UHUGEINT &&
-                            type.id() != duckdb::LogicalTypeId::UBIGINT};
+  return {width, scale,
+          type.IsIntegral() && type.id() != duckdb::LogicalTypeId::HUGEINT &&
+              type.id() != duckdb::LogicalTypeId::UHUGEINT && type.id() != duckdb::LogicalTypeId::UBIGINT};
 }
 
 hugeint_t Checked(i128 v) {
@@ -173,11 +177,24 @@ enum class DecimalOp { kAdd, kSubtract, kMultiply, kModulo };
 template <DecimalOp kOp, class A, class B, class R>
 void DecimalBinary(DataChunk& in, ExpressionState&, Vector& out) {
   duckdb::BinaryExecutor::Execute<A, B, R>(in.data[0], in.data[1], out, in.size(), [](A a, B b) -> R {
-    auto x = [&] { if constexpr (std::is_same_v<A, hugeint_t>) return ToNative(a); else return i128(a); }();
-    auto y = [&] { if constexpr (std::is_same_v<B, hugeint_t>) return ToNative(b); else return i128(b); }();
+    auto x = [&] {
+      if constexpr (std::is_same_v<A, hugeint_t>)
+        return ToNative(a);
+      else
+        return i128(a);
+    }();
+    auto y = [&] {
+      if constexpr (std::is_same_v<B, hugeint_t>)
+        return ToNative(b);
+      else
+        return i128(b);
+    }();
     if constexpr (kOp == DecimalOp::kModulo) {
       if (y == 0) DivisionByZero();
-      if constexpr (std::is_same_v<R, hugeint_t>) return FromNative(x % y); else return R(x % y);
+      if constexpr (std::is_same_v<R, hugeint_t>)
+        return FromNative(x % y);
+      else
+        return R(x % y);
     } else if constexpr (std::is_same_v<R, hugeint_t>) {
       i128 r;
       bool overflow = kOp == DecimalOp::kAdd        ? __builtin_add_overflow(x, y, &r)
@@ -194,31 +211,42 @@ void DecimalBinary(DataChunk& in, ExpressionState&, Vector& out) {
 /// Products of 64-bit values never leave 38 digits.
 template <class A, class B>
 void WideProduct(DataChunk& in, ExpressionState&, Vector& out) {
-  duckdb::BinaryExecutor::Execute<A, B, hugeint_t>(in.data[0], in.data[1], out, in.size(), [](A a, B b) { return FromNative(i128(a) * i128(b)); });
+  duckdb::BinaryExecutor::Execute<A, B, hugeint_t>(in.data[0], in.data[1], out, in.size(),
+                                                   [](A a, B b) { return FromNative(i128(a) * i128(b)); });
 }
 
 template <DecimalOp kOp>
-duckdb::unique_ptr<duckdb::FunctionData> BindDecimalBinary(duckdb::ClientContext&, ScalarFunction& function,
-                                                           duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
+duckdb::unique_ptr<duckdb::FunctionData> BindDecimalBinary(
+    duckdb::ClientContext&, ScalarFunction& function,
+    duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
   auto data = duckdb::make_uniq<BoundAs>();
-  for (auto& a : arguments) data->types.push_back(a->return_type.id() == duckdb::LogicalTypeId::UNKNOWN ? LogicalType::DECIMAL(38, 10) : a->return_type);
+  for (auto& a : arguments)
+    data->types.push_back(a->return_type.id() == duckdb::LogicalTypeId::UNKNOWN ? LogicalType::DECIMAL(38, 10)
+                                                                                : a->return_type);
   auto a = ShapeOf(data->types[0]), b = ShapeOf(data->types[1]);
   constexpr int kNarrow = 18;  // digits of an int64 decimal
   if constexpr (kOp == DecimalOp::kMultiply) {
     int scale = a.scale + b.scale, width = std::min(38, a.width + b.width);
-    if (scale > 38) ThrowThroughDuckDB(UserError("22003", "the product of numeric({},{}) and numeric({},{}) needs more than 38 digits", a.width, a.scale, b.width, b.scale)
-                                           .WithHint("Cast an operand to a numeric of smaller scale, or to double precision."));
+    if (scale > 38)
+      ThrowThroughDuckDB(UserError("22003",
+                                   "the product of numeric({},{}) and numeric({},{}) needs more than 38 digits",
+                                   a.width, a.scale, b.width, b.scale)
+                             .WithHint("Cast an operand to a numeric of smaller scale, or to double precision."));
     function.return_type = LogicalType::DECIMAL(uint8_t(width), uint8_t(scale));
     auto narrow = [&](const DecimalShape& s) { return s.integer || s.width <= kNarrow; };
     auto side = [&](const DecimalShape& s, bool wide) {
-      return wide ? LogicalType::DECIMAL(38, uint8_t(s.scale)) : s.integer ? LogicalType(LogicalType::BIGINT) : LogicalType::DECIMAL(kNarrow, uint8_t(s.scale));
+      return wide        ? LogicalType::DECIMAL(38, uint8_t(s.scale))
+             : s.integer ? LogicalType(LogicalType::BIGINT)
+                         : LogicalType::DECIMAL(kNarrow, uint8_t(s.scale));
     };
     bool wide = !narrow(a) || !narrow(b);
     function.arguments = {side(a, wide), side(b, wide)};
     if (wide)
       function.SetFunctionCallback(DecimalBinary<kOp, hugeint_t, hugeint_t, hugeint_t>);
     else if (width <= kNarrow)
-      function.SetFunctionCallback(width > 9 ? DecimalBinary<kOp, int64_t, int64_t, int64_t> : width > 4 ? DecimalBinary<kOp, int64_t, int64_t, int32_t> : DecimalBinary<kOp, int64_t, int64_t, int16_t>);
+      function.SetFunctionCallback(width > 9   ? DecimalBinary<kOp, int64_t, int64_t, int64_t>
+                                   : width > 4 ? DecimalBinary<kOp, int64_t, int64_t, int32_t>
+                                               : DecimalBinary<kOp, int64_t, int64_t, int16_t>);
     else
       function.SetFunctionCallback(WideProduct<int64_t, int64_t>);
   } else {
@@ -226,7 +254,8 @@ duckdb::unique_ptr<duckdb::FunctionData> BindDecimalBinary(duckdb::ClientContext
     int width = std::min(38, whole + scale + (kOp == DecimalOp::kModulo ? 0 : 1));
     auto computed = LogicalType::DECIMAL(uint8_t(width <= kNarrow ? kNarrow : 38), uint8_t(scale));
     function.arguments = {computed, computed};
-    function.return_type = LogicalType::DECIMAL(uint8_t(width <= kNarrow ? std::max(width, 10) : width), uint8_t(scale));
+    function.return_type =
+        LogicalType::DECIMAL(uint8_t(width <= kNarrow ? std::max(width, 10) : width), uint8_t(scale));
     if (width <= kNarrow)
       function.SetFunctionCallback(DecimalBinary<kOp, int64_t, int64_t, int64_t>);
     else
@@ -236,12 +265,14 @@ duckdb::unique_ptr<duckdb::FunctionData> BindDecimalBinary(duckdb::ClientContext
 }
 
 /// tw_average(sum, count): NULL where nothing was counted. The lowering makes averages of it.
-duckdb::unique_ptr<duckdb::FunctionData> BindAverage(duckdb::ClientContext&, ScalarFunction& function,
-                                                     duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
+duckdb::unique_ptr<duckdb::FunctionData> BindAverage(
+    duckdb::ClientContext&, ScalarFunction& function,
+    duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
   auto& type = arguments[0]->return_type;
   auto scale = ScaleOf(type);
   auto result = std::max(kDivisionScale, scale);
-  function.arguments[0] = type.id() == duckdb::LogicalTypeId::DECIMAL ? LogicalType::DECIMAL(38, scale) : LogicalType(LogicalType::HUGEINT);
+  function.arguments[0] =
+      type.id() == duckdb::LogicalTypeId::DECIMAL ? LogicalType::DECIMAL(38, scale) : LogicalType(LogicalType::HUGEINT);
   function.return_type = LogicalType::DECIMAL(38, result);
   return duckdb::make_uniq<DigitsData>(result - scale);
 }
@@ -306,7 +337,8 @@ struct SumToBigint : SumBase {
   template <class T, class STATE>
   static void Finalize(STATE& s, T& target, duckdb::AggregateFinalizeData& data) {
     if (s.count == 0) return data.ReturnNull();
-    if (s.sum > std::numeric_limits<int64_t>::max() || s.sum < std::numeric_limits<int64_t>::min()) OutOfRange("bigint");
+    if (s.sum > std::numeric_limits<int64_t>::max() || s.sum < std::numeric_limits<int64_t>::min())
+      OutOfRange("bigint");
     target = int64_t(s.sum);
   }
 };
@@ -332,8 +364,9 @@ AggregateFunction MakeAggregate(const LogicalType& input, const LogicalType& res
   return AggregateFunction::UnaryAggregate<SumState, INPUT, RESULT, OP>(input, result);
 }
 
-duckdb::unique_ptr<duckdb::FunctionData> BindDecimalAverage(duckdb::ClientContext&, AggregateFunction& function,
-                                                            duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
+duckdb::unique_ptr<duckdb::FunctionData> BindDecimalAverage(
+    duckdb::ClientContext&, AggregateFunction& function,
+    duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& arguments) {
   auto scale = ScaleOf(arguments[0]->return_type);
   auto input = LogicalType::DECIMAL(38, scale);
   auto result = std::max(kDivisionScale, scale);
@@ -344,7 +377,8 @@ duckdb::unique_ptr<duckdb::FunctionData> BindDecimalAverage(duckdb::ClientContex
 }
 
 template <class T>
-void AddInteger(duckdb::ScalarFunctionSet& divide, duckdb::ScalarFunctionSet& modulo, duckdb::ScalarFunctionSet& mod, const LogicalType& type) {
+void AddInteger(duckdb::ScalarFunctionSet& divide, duckdb::ScalarFunctionSet& modulo, duckdb::ScalarFunctionSet& mod,
+                const LogicalType& type) {
   for (auto* set : {&divide, &modulo, &mod}) {
     ScalarFunction f({type, type}, type, set == &divide ? IntegerDivide<T> : IntegerModulo<T>);
     f.SetErrorMode(duckdb::FunctionErrors::CAN_THROW_RUNTIME_ERROR);
@@ -366,17 +400,20 @@ void RegisterArithmetic(duckdb::ExtensionLoader& loader) {
     f.SetErrorMode(duckdb::FunctionErrors::CAN_THROW_RUNTIME_ERROR);
     return f;
   };
-  divide.AddFunction(throwing(ScalarFunction({LogicalType::FLOAT, LogicalType::FLOAT}, LogicalType::FLOAT, FloatDivide<float>)));
-  divide.AddFunction(throwing(ScalarFunction({LogicalType::DOUBLE, LogicalType::DOUBLE}, LogicalType::DOUBLE, FloatDivide<double>)));
+  divide.AddFunction(
+      throwing(ScalarFunction({LogicalType::FLOAT, LogicalType::FLOAT}, LogicalType::FLOAT, FloatDivide<float>)));
+  divide.AddFunction(
+      throwing(ScalarFunction({LogicalType::DOUBLE, LogicalType::DOUBLE}, LogicalType::DOUBLE, FloatDivide<double>)));
   divide.AddFunction(throwing(ScalarFunction({duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL},
                                              duckdb::LogicalTypeId::DECIMAL, DecimalDivide, BindDecimalDivide)));
-  ScalarFunction decimal_modulo({duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr,
-                                BindDecimalBinary<DecimalOp::kModulo>);
+  ScalarFunction decimal_modulo({duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL},
+                                duckdb::LogicalTypeId::DECIMAL, nullptr, BindDecimalBinary<DecimalOp::kModulo>);
   modulo.AddFunction(throwing(decimal_modulo));
   mod.AddFunction(throwing(decimal_modulo));
   auto decimal = [&](const char* name, duckdb::bind_scalar_function_t bind) {
-    loader.RegisterFunction(throwing(
-        ScalarFunction(name, {duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, bind)));
+    loader.RegisterFunction(
+        throwing(ScalarFunction(name, {duckdb::LogicalTypeId::DECIMAL, duckdb::LogicalTypeId::DECIMAL},
+                                duckdb::LogicalTypeId::DECIMAL, nullptr, bind)));
   };
   decimal("+", BindDecimalBinary<DecimalOp::kAdd>);
   decimal("-", BindDecimalBinary<DecimalOp::kSubtract>);
@@ -386,8 +423,10 @@ void RegisterArithmetic(duckdb::ExtensionLoader& loader) {
   loader.RegisterFunction(std::move(mod));
 
   duckdb::ScalarFunctionSet average("tw_average");
-  average.AddFunction(throwing(ScalarFunction({duckdb::LogicalTypeId::DECIMAL, LogicalType::BIGINT}, duckdb::LogicalTypeId::DECIMAL, Average, BindAverage)));
-  average.AddFunction(throwing(ScalarFunction({LogicalType::HUGEINT, LogicalType::BIGINT}, LogicalType::DECIMAL(38, kDivisionScale), Average, BindAverage)));
+  average.AddFunction(throwing(ScalarFunction({duckdb::LogicalTypeId::DECIMAL, LogicalType::BIGINT},
+                                              duckdb::LogicalTypeId::DECIMAL, Average, BindAverage)));
+  average.AddFunction(throwing(ScalarFunction({LogicalType::HUGEINT, LogicalType::BIGINT},
+                                              LogicalType::DECIMAL(38, kDivisionScale), Average, BindAverage)));
   loader.RegisterFunction(std::move(average));
 
   auto numeric = LogicalType::DECIMAL(38, 0), averaged = LogicalType::DECIMAL(38, kDivisionScale);
@@ -404,8 +443,9 @@ void RegisterArithmetic(duckdb::ExtensionLoader& loader) {
   avg.AddFunction(MakeAggregate<int32_t, hugeint_t, AverageOp>(LogicalType::INTEGER, averaged));
   avg.AddFunction(MakeAggregate<int64_t, hugeint_t, AverageOp>(LogicalType::BIGINT, averaged));
   avg.AddFunction(MakeAggregate<hugeint_t, hugeint_t, AverageOp>(LogicalType::HUGEINT, averaged));
-  AggregateFunction decimal_average({duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, nullptr, nullptr, nullptr, nullptr,
-                            duckdb::FunctionNullHandling::DEFAULT_NULL_HANDLING, nullptr, BindDecimalAverage);
+  AggregateFunction decimal_average({duckdb::LogicalTypeId::DECIMAL}, duckdb::LogicalTypeId::DECIMAL, nullptr, nullptr,
+                                    nullptr, nullptr, nullptr, duckdb::FunctionNullHandling::DEFAULT_NULL_HANDLING,
+                                    nullptr, BindDecimalAverage);
   avg.AddFunction(std::move(decimal_average));
   OverrideAggregates(loader, std::move(avg));
 }

@@ -39,9 +39,7 @@ using duckdb::idx_t;
 using duckdb::optional_ptr;
 using duckdb::string;
 
-[[noreturn]] void Refuse(const char* what) {
-  ThrowThroughDuckDB(UserError("0A000", "{} is not supported here", what));
-}
+[[noreturn]] void Refuse(const char* what) { ThrowThroughDuckDB(UserError("0A000", "{} is not supported here", what)); }
 
 // --- The scan.
 
@@ -75,8 +73,8 @@ bool ExactKeyType(const LogicalType& type) {
 struct ScanGlobal : duckdb::GlobalTableFunctionState {
   std::shared_ptr<dataflow::Snapshot> snapshot;  // null for system tables
   ObjectId relation = 0;
-  std::vector<uint32_t> columns;                // relation columns of the output, virtual ones left out
-  bool counts_only = false;                     // no real column is asked for
+  std::vector<uint32_t> columns;  // relation columns of the output, virtual ones left out
+  bool counts_only = false;       // no real column is asked for
   uint64_t parts = 0;
   std::atomic<uint64_t> next_part{0};
   // Rows known at the start: a point lookup, or a system table.
@@ -94,21 +92,24 @@ struct ScanLocal : duckdb::LocalTableFunctionState {
   std::unique_ptr<DataChunk> counted;
 };
 
-duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(ClientContext& context, duckdb::TableFunctionInitInput& input) {
+duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(ClientContext& context,
+                                                                duckdb::TableFunctionInitInput& input) {
   auto& bind = input.bind_data->Cast<RelationBind>();
   auto& state = ContextState::Get(context);
   auto global = duckdb::make_uniq<ScanGlobal>();
   for (auto column : input.column_ids)
     if (column < bind.types.size()) global->columns.push_back(uint32_t(column));
   if (global->columns.empty()) global->counts_only = true;
-  TW_CHECK(global->counts_only || global->columns.size() == input.column_ids.size(), "{} of {} columns", global->columns.size(),
-           input.column_ids.size());
+  TW_CHECK(global->counts_only || global->columns.size() == input.column_ids.size(), "{} of {} columns",
+           global->columns.size(), input.column_ids.size());
   if (bind.system) {
     global->ready_rows = true;
     global->rows = bind.system->rows(*bind.catalog->Current(), state.settings, bind.entry->ParentCatalog().GetName());
     return global;
   }
-  if (!state.snapshot) ThrowThroughDuckDB(UserError("55000", "relation \"{}\" cannot be read here: there is no snapshot", bind.object->name));
+  if (!state.snapshot)
+    ThrowThroughDuckDB(
+        UserError("55000", "relation \"{}\" cannot be read here: there is no snapshot", bind.object->name));
   global->snapshot = state.snapshot;
   global->relation = bind.object->id;
   if (global->counts_only) global->columns = {0};
@@ -137,7 +138,8 @@ duckdb::unique_ptr<duckdb::GlobalTableFunctionState> InitGlobal(ClientContext& c
   return global;
 }
 
-duckdb::unique_ptr<duckdb::LocalTableFunctionState> InitLocal(duckdb::ExecutionContext& context, duckdb::TableFunctionInitInput& input,
+duckdb::unique_ptr<duckdb::LocalTableFunctionState> InitLocal(duckdb::ExecutionContext& context,
+                                                              duckdb::TableFunctionInitInput& input,
                                                               duckdb::GlobalTableFunctionState* global_state) {
   auto local = duckdb::make_uniq<ScanLocal>();
   if (global_state->Cast<ScanGlobal>().counts_only) {
@@ -152,7 +154,8 @@ void ScanReadyRows(ScanGlobal& global, DataChunk& out) {
   idx_t n = std::min<idx_t>(STANDARD_VECTOR_SIZE, global.rows.size() - global.next_row);
   if (!global.counts_only)
     for (idx_t r = 0; r < n; r++)
-      for (idx_t c = 0; c < global.columns.size(); c++) out.SetValue(c, r, global.rows[global.next_row + r][global.columns[c]]);
+      for (idx_t c = 0; c < global.columns.size(); c++)
+        out.SetValue(c, r, global.rows[global.next_row + r][global.columns[c]]);
   global.next_row += n;
   out.SetCardinality(n);
 }
@@ -191,15 +194,16 @@ duckdb::unique_ptr<duckdb::NodeStatistics> Cardinality(ClientContext& context, c
 const duckdb::Expression* ConstantSide(const duckdb::Expression& e, const duckdb::LogicalGet& get, uint32_t& column) {
   if (e.GetExpressionType() != duckdb::ExpressionType::COMPARE_EQUAL) return nullptr;
   auto& comparison = e.Cast<duckdb::BoundComparisonExpression>();
-  for (auto [a, b] : {std::pair(comparison.left.get(), comparison.right.get()), std::pair(comparison.right.get(), comparison.left.get())}) {
+  for (auto [a, b] : {std::pair(comparison.left.get(), comparison.right.get()),
+                      std::pair(comparison.right.get(), comparison.left.get())}) {
     if (a->GetExpressionClass() != duckdb::ExpressionClass::BOUND_COLUMN_REF) continue;
     auto& ref = a->Cast<duckdb::BoundColumnRefExpression>();
     if (ref.binding.table_index != get.table_index || a->return_type != b->return_type) continue;
     bool constant = true;
     std::function<void(const duckdb::Expression&)> look = [&](const duckdb::Expression& x) {
       auto c = x.GetExpressionClass();
-      if (c == duckdb::ExpressionClass::BOUND_COLUMN_REF || c == duckdb::ExpressionClass::BOUND_REF || c == duckdb::ExpressionClass::BOUND_SUBQUERY ||
-          x.IsVolatile())
+      if (c == duckdb::ExpressionClass::BOUND_COLUMN_REF || c == duckdb::ExpressionClass::BOUND_REF ||
+          c == duckdb::ExpressionClass::BOUND_SUBQUERY || x.IsVolatile())
         constant = false;
       duckdb::ExpressionIterator::EnumerateChildren(x, look);
     };
@@ -213,7 +217,8 @@ const duckdb::Expression* ConstantSide(const duckdb::Expression& e, const duckdb
 }
 
 /// Notes a full key for InitGlobal. The filters stay where they are.
-void NoteKey(ClientContext&, duckdb::LogicalGet& get, duckdb::FunctionData* data, duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& filters) {
+void NoteKey(ClientContext&, duckdb::LogicalGet& get, duckdb::FunctionData* data,
+             duckdb::vector<duckdb::unique_ptr<duckdb::Expression>>& filters) {
   auto& bind = data->Cast<RelationBind>();
   bind.key.clear();
   if (!bind.object || bind.object->store_key.empty()) return;
@@ -259,11 +264,13 @@ duckdb::TableFunction ScanFunction() {
 
 class RelationEntry : public duckdb::TableCatalogEntry, public std::enable_shared_from_this<RelationEntry> {
  public:
-  RelationEntry(duckdb::Catalog& catalog, duckdb::SchemaCatalogEntry& schema, duckdb::CreateTableInfo& info, catalog::ObjectPtr object,
-                const SystemTable* system, catalog::Catalog& ours)
+  RelationEntry(duckdb::Catalog& catalog, duckdb::SchemaCatalogEntry& schema, duckdb::CreateTableInfo& info,
+                catalog::ObjectPtr object, const SystemTable* system, catalog::Catalog& ours)
       : TableCatalogEntry(catalog, schema, info), object(std::move(object)), system(system), ours(ours) {}
 
-  duckdb::unique_ptr<duckdb::BaseStatistics> GetStatistics(ClientContext&, duckdb::column_t) override { return nullptr; }
+  duckdb::unique_ptr<duckdb::BaseStatistics> GetStatistics(ClientContext&, duckdb::column_t) override {
+    return nullptr;
+  }
   duckdb::TableFunction GetScanFunction(ClientContext&, duckdb::unique_ptr<duckdb::FunctionData>& bind_data) override {
     auto bind = duckdb::make_uniq<RelationBind>();
     bind->entry = shared_from_this();
@@ -289,23 +296,50 @@ class RelationEntry : public duckdb::TableCatalogEntry, public std::enable_share
 
 class Schema_ : public duckdb::SchemaCatalogEntry {
  public:
-  Schema_(duckdb::Catalog& catalog, duckdb::CreateSchemaInfo& info, catalog::Catalog& ours) : SchemaCatalogEntry(catalog, info), ours_(ours) {}
+  Schema_(duckdb::Catalog& catalog, duckdb::CreateSchemaInfo& info, catalog::Catalog& ours)
+      : SchemaCatalogEntry(catalog, info), ours_(ours) {}
 
-  optional_ptr<duckdb::CatalogEntry> LookupEntry(CatalogTransaction transaction, const duckdb::EntryLookupInfo& lookup) override;
-  void Scan(ClientContext&, CatalogType type, const std::function<void(duckdb::CatalogEntry&)>& visit) override { Scan(type, visit); }
+  optional_ptr<duckdb::CatalogEntry> LookupEntry(CatalogTransaction transaction,
+                                                 const duckdb::EntryLookupInfo& lookup) override;
+  void Scan(ClientContext&, CatalogType type, const std::function<void(duckdb::CatalogEntry&)>& visit) override {
+    Scan(type, visit);
+  }
   // DuckDB looks through all entries for "did you mean" and for its own listings, neither of which is ours.
   void Scan(CatalogType, const std::function<void(duckdb::CatalogEntry&)>&) override {}
 
-  optional_ptr<duckdb::CatalogEntry> CreateIndex(CatalogTransaction, duckdb::CreateIndexInfo&, duckdb::TableCatalogEntry&) override { Refuse("CREATE INDEX"); }
-  optional_ptr<duckdb::CatalogEntry> CreateFunction(CatalogTransaction, duckdb::CreateFunctionInfo&) override { Refuse("CREATE FUNCTION"); }
-  optional_ptr<duckdb::CatalogEntry> CreateTable(CatalogTransaction, duckdb::BoundCreateTableInfo&) override { Refuse("CREATE TABLE"); }
-  optional_ptr<duckdb::CatalogEntry> CreateView(CatalogTransaction, duckdb::CreateViewInfo&) override { Refuse("CREATE VIEW"); }
-  optional_ptr<duckdb::CatalogEntry> CreateSequence(CatalogTransaction, duckdb::CreateSequenceInfo&) override { Refuse("CREATE SEQUENCE"); }
-  optional_ptr<duckdb::CatalogEntry> CreateTableFunction(CatalogTransaction, duckdb::CreateTableFunctionInfo&) override { Refuse("CREATE FUNCTION"); }
-  optional_ptr<duckdb::CatalogEntry> CreateCopyFunction(CatalogTransaction, duckdb::CreateCopyFunctionInfo&) override { Refuse("CREATE FUNCTION"); }
-  optional_ptr<duckdb::CatalogEntry> CreatePragmaFunction(CatalogTransaction, duckdb::CreatePragmaFunctionInfo&) override { Refuse("CREATE FUNCTION"); }
-  optional_ptr<duckdb::CatalogEntry> CreateCollation(CatalogTransaction, duckdb::CreateCollationInfo&) override { Refuse("CREATE COLLATION"); }
-  optional_ptr<duckdb::CatalogEntry> CreateType(CatalogTransaction, duckdb::CreateTypeInfo&) override { Refuse("CREATE TYPE"); }
+  optional_ptr<duckdb::CatalogEntry> CreateIndex(CatalogTransaction, duckdb::CreateIndexInfo&,
+                                                 duckdb::TableCatalogEntry&) override {
+    Refuse("CREATE INDEX");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateFunction(CatalogTransaction, duckdb::CreateFunctionInfo&) override {
+    Refuse("CREATE FUNCTION");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateTable(CatalogTransaction, duckdb::BoundCreateTableInfo&) override {
+    Refuse("CREATE TABLE");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateView(CatalogTransaction, duckdb::CreateViewInfo&) override {
+    Refuse("CREATE VIEW");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateSequence(CatalogTransaction, duckdb::CreateSequenceInfo&) override {
+    Refuse("CREATE SEQUENCE");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateTableFunction(CatalogTransaction,
+                                                         duckdb::CreateTableFunctionInfo&) override {
+    Refuse("CREATE FUNCTION");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateCopyFunction(CatalogTransaction, duckdb::CreateCopyFunctionInfo&) override {
+    Refuse("CREATE FUNCTION");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreatePragmaFunction(CatalogTransaction,
+                                                          duckdb::CreatePragmaFunctionInfo&) override {
+    Refuse("CREATE FUNCTION");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateCollation(CatalogTransaction, duckdb::CreateCollationInfo&) override {
+    Refuse("CREATE COLLATION");
+  }
+  optional_ptr<duckdb::CatalogEntry> CreateType(CatalogTransaction, duckdb::CreateTypeInfo&) override {
+    Refuse("CREATE TYPE");
+  }
   void DropEntry(ClientContext&, duckdb::DropInfo&) override { Refuse("DROP"); }
   void Alter(CatalogTransaction, duckdb::AlterInfo&) override { Refuse("ALTER"); }
 
@@ -316,12 +350,12 @@ class Schema_ : public duckdb::SchemaCatalogEntry {
   };
   std::shared_ptr<duckdb::CatalogEntry> MakeEntry(const catalog::ObjectPtr& object);
   std::shared_ptr<duckdb::CatalogEntry> SystemEntry(const std::string& name);
-  std::shared_ptr<RelationEntry> MakeRelation(const std::string& name, const std::vector<std::string>& names, const Types& types,
-                                              catalog::ObjectPtr object, const SystemTable* system);
+  std::shared_ptr<RelationEntry> MakeRelation(const std::string& name, const std::vector<std::string>& names,
+                                              const Types& types, catalog::ObjectPtr object, const SystemTable* system);
 
   catalog::Catalog& ours_;
   std::mutex mutex_;
-  std::unordered_map<ObjectId, Cached> cache_;                                            // guarded by mutex_
+  std::unordered_map<ObjectId, Cached> cache_;                                           // guarded by mutex_
   std::unordered_map<std::string, std::shared_ptr<duckdb::CatalogEntry>> system_cache_;  // guarded by mutex_
 };
 
@@ -339,8 +373,9 @@ class Transaction_ : public duckdb::Transaction {
   std::set<std::shared_ptr<duckdb::CatalogEntry>> kept_;
 };
 
-std::shared_ptr<RelationEntry> Schema_::MakeRelation(const std::string& name, const std::vector<std::string>& names, const Types& types,
-                                                     catalog::ObjectPtr object, const SystemTable* system) {
+std::shared_ptr<RelationEntry> Schema_::MakeRelation(const std::string& name, const std::vector<std::string>& names,
+                                                     const Types& types, catalog::ObjectPtr object,
+                                                     const SystemTable* system) {
   duckdb::CreateTableInfo info;
   info.catalog = catalog.GetName();
   info.schema = this->name;
@@ -359,7 +394,8 @@ std::shared_ptr<duckdb::CatalogEntry> Schema_::MakeEntry(const catalog::ObjectPt
     auto text = RewriteQuery(object->query);
     if (!text) ThrowThroughDuckDB(text.error());
     parser.ParseQuery(text->text);
-    info.query = duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(std::move(parser.statements[0]));
+    info.query =
+        duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(std::move(parser.statements[0]));
     info.sql = object->sql;
     for (auto& c : object->columns) {
       info.aliases.push_back(c.name);
@@ -387,8 +423,10 @@ std::shared_ptr<duckdb::CatalogEntry> Schema_::SystemEntry(const std::string& ta
   return nullptr;
 }
 
-optional_ptr<duckdb::CatalogEntry> Schema_::LookupEntry(CatalogTransaction transaction, const duckdb::EntryLookupInfo& lookup) {
-  if (lookup.GetCatalogType() != CatalogType::TABLE_ENTRY && lookup.GetCatalogType() != CatalogType::VIEW_ENTRY) return nullptr;
+optional_ptr<duckdb::CatalogEntry> Schema_::LookupEntry(CatalogTransaction transaction,
+                                                        const duckdb::EntryLookupInfo& lookup) {
+  if (lookup.GetCatalogType() != CatalogType::TABLE_ENTRY && lookup.GetCatalogType() != CatalogType::VIEW_ENTRY)
+    return nullptr;
   if (name == kPgSchema || name == kInformationSchema) {
     auto entry = SystemEntry(lookup.GetEntryName());
     return entry.get();
@@ -436,12 +474,26 @@ class Catalog_ : public duckdb::Catalog {
   void ScanSchemas(ClientContext&, std::function<void(duckdb::SchemaCatalogEntry&)> visit) override {
     for (auto& [name, schema] : schemas_) visit(*schema);
   }
-  optional_ptr<duckdb::CatalogEntry> CreateSchema(CatalogTransaction, duckdb::CreateSchemaInfo&) override { Refuse("CREATE SCHEMA"); }
+  optional_ptr<duckdb::CatalogEntry> CreateSchema(CatalogTransaction, duckdb::CreateSchemaInfo&) override {
+    Refuse("CREATE SCHEMA");
+  }
   void DropSchema(ClientContext&, duckdb::DropInfo&) override { Refuse("DROP SCHEMA"); }
-  duckdb::PhysicalOperator& PlanCreateTableAs(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalCreateTable&, duckdb::PhysicalOperator&) override { Refuse("CREATE TABLE AS"); }
-  duckdb::PhysicalOperator& PlanInsert(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalInsert&, optional_ptr<duckdb::PhysicalOperator>) override { Refuse("INSERT"); }
-  duckdb::PhysicalOperator& PlanDelete(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalDelete&, duckdb::PhysicalOperator&) override { Refuse("DELETE"); }
-  duckdb::PhysicalOperator& PlanUpdate(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalUpdate&, duckdb::PhysicalOperator&) override { Refuse("UPDATE"); }
+  duckdb::PhysicalOperator& PlanCreateTableAs(ClientContext&, duckdb::PhysicalPlanGenerator&,
+                                              duckdb::LogicalCreateTable&, duckdb::PhysicalOperator&) override {
+    Refuse("CREATE TABLE AS");
+  }
+  duckdb::PhysicalOperator& PlanInsert(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalInsert&,
+                                       optional_ptr<duckdb::PhysicalOperator>) override {
+    Refuse("INSERT");
+  }
+  duckdb::PhysicalOperator& PlanDelete(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalDelete&,
+                                       duckdb::PhysicalOperator&) override {
+    Refuse("DELETE");
+  }
+  duckdb::PhysicalOperator& PlanUpdate(ClientContext&, duckdb::PhysicalPlanGenerator&, duckdb::LogicalUpdate&,
+                                       duckdb::PhysicalOperator&) override {
+    Refuse("UPDATE");
+  }
   duckdb::DatabaseSize GetDatabaseSize(ClientContext&) override { return {}; }
   bool InMemory() override { return true; }
   string GetDBPath() override { return ""; }
@@ -487,7 +539,9 @@ struct StorageInfo : duckdb::StorageExtensionInfo {
 
 }  // namespace
 
-ContextState& ContextState::Get(ClientContext& context) { return *context.registered_state->GetOrCreate<ContextState>(kKey); }
+ContextState& ContextState::Get(ClientContext& context) {
+  return *context.registered_state->GetOrCreate<ContextState>(kKey);
+}
 
 duckdb::unique_ptr<duckdb::FunctionData> RelationBind::Copy() const {
   auto copy = duckdb::make_uniq<RelationBind>();
@@ -511,8 +565,9 @@ bool RelationBind::Equals(const duckdb::FunctionData& other) const {
 void RegisterCatalog(duckdb::DBConfig& config, catalog::Catalog& catalog, const std::string& database) {
   auto extension = duckdb::make_shared_ptr<duckdb::StorageExtension>();
   extension->storage_info = duckdb::make_shared_ptr<StorageInfo>(catalog);
-  extension->attach = [](optional_ptr<duckdb::StorageExtensionInfo> info, ClientContext&, duckdb::AttachedDatabase& db, const string&,
-                         duckdb::AttachInfo&, duckdb::AttachOptions&) -> duckdb::unique_ptr<duckdb::Catalog> {
+  extension->attach = [](optional_ptr<duckdb::StorageExtensionInfo> info, ClientContext&, duckdb::AttachedDatabase& db,
+                         const string&, duckdb::AttachInfo&,
+                         duckdb::AttachOptions&) -> duckdb::unique_ptr<duckdb::Catalog> {
     return duckdb::make_uniq<Catalog_>(db, static_cast<StorageInfo&>(*info).catalog);
   };
   extension->create_transaction_manager = [](optional_ptr<duckdb::StorageExtensionInfo>, duckdb::AttachedDatabase& db,
@@ -523,7 +578,8 @@ void RegisterCatalog(duckdb::DBConfig& config, catalog::Catalog& catalog, const 
 }
 
 void ThrowThroughDuckDB(const Error& error, duckdb::ExceptionType type) {
-  duckdb::unordered_map<string, string> extra = {{"tw_sqlstate", error.sqlstate}, {"tw_detail", error.detail}, {"tw_hint", error.hint}};
+  duckdb::unordered_map<string, string> extra = {
+      {"tw_sqlstate", error.sqlstate}, {"tw_detail", error.detail}, {"tw_hint", error.hint}};
   throw duckdb::Exception(extra, type, error.message);
 }
 

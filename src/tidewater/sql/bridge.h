@@ -18,7 +18,8 @@
 
 namespace tidewater::sql {
 
-/// Schemas of our database. The last two are reached by rewriting (rewrite.h), because DuckDB keeps names like pg_catalog to itself.
+/// Schemas of our database. The last two are reached by rewriting (rewrite.h), because DuckDB keeps names like
+/// pg_catalog to itself.
 inline constexpr const char* kPgSchema = "tw_pg_catalog";
 inline constexpr const char* kInformationSchema = "tw_information_schema";
 
@@ -37,7 +38,9 @@ struct SystemTable {
   std::string schema, name;
   std::vector<std::string> names;
   Types types;
-  std::function<std::vector<duckdb::vector<duckdb::Value>>(const catalog::Contents&, const SessionSettings&, const std::string& database)> rows;
+  std::function<std::vector<duckdb::vector<duckdb::Value>>(const catalog::Contents&, const SessionSettings&,
+                                                           const std::string& database)>
+      rows;
 };
 /// All of them (system_tables.cc).
 const std::vector<SystemTable>& SystemTables();

@@ -19,14 +19,18 @@ using ParsedPtr = duckdb::unique_ptr<ParsedExpression>;
 
 [[noreturn]] void Fail(const Error& e) { ThrowThroughDuckDB(e); }
 
-catalog::ObjectPtr Target(const catalog::Contents& contents, const std::string& schema, const std::string& name, const char* verb) {
-  if (!schema.empty() && schema != catalog::kDefaultSchema) Fail(UserError("42P01", "relation \"{}.{}\" does not exist", schema, name));
+catalog::ObjectPtr Target(const catalog::Contents& contents, const std::string& schema, const std::string& name,
+                          const char* verb) {
+  if (!schema.empty() && schema != catalog::kDefaultSchema)
+    Fail(UserError("42P01", "relation \"{}.{}\" does not exist", schema, name));
   auto object = contents.Find(catalog::kDefaultSchema, name);
   if (!object || object->hidden) Fail(UserError("42P01", "relation \"{}\" does not exist", name));
-  if (object->type != catalog::ObjectType::kTable) Fail(UserError("42809", "cannot {} {} \"{}\"", verb, ToString(object->type), name));
+  if (object->type != catalog::ObjectType::kTable)
+    Fail(UserError("42809", "cannot {} {} \"{}\"", verb, ToString(object->type), name));
   if (object->source) {
     auto source = contents.Find(object->source);
-    Fail(UserError("42809", "cannot {} table \"{}\": its rows come from source \"{}\"", verb, name, source ? source->name : "?")
+    Fail(UserError("42809", "cannot {} table \"{}\": its rows come from source \"{}\"", verb, name,
+                   source ? source->name : "?")
              .WithHint("Change the row in the upstream database: the change arrives by itself."));
   }
   return object;
@@ -87,10 +91,12 @@ PreparedDml::OnConflict Conflict(const catalog::Object& table, const duckdb::OnC
     auto key = table.primary_key;
     std::sort(target.begin(), target.end());
     std::sort(key.begin(), key.end());
-    if (target != key) Fail(UserError("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+    if (target != key)
+      Fail(UserError("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
   }
   if (info->action_type == duckdb::OnConflictAction::NOTHING) return OnConflict::kNothing;
-  if (table.primary_key.empty()) Fail(UserError("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
+  if (table.primary_key.empty())
+    Fail(UserError("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification"));
   if (info->action_type == duckdb::OnConflictAction::REPLACE || IsUpsert(table, *info)) return OnConflict::kUpsert;
   Fail(UserError("0A000", "this form of ON CONFLICT DO UPDATE is not supported")
            .WithHint("Set every column outside the key to its EXCLUDED value, or use DO NOTHING."));
@@ -101,13 +107,15 @@ DmlQuery Insert(duckdb::InsertStatement& s, const catalog::Contents& contents) {
   q.kind = DmlKind::kInsert;
   q.table = Target(contents, s.schema, s.table, "insert into");
   auto& table = *q.table;
-  if (s.column_order != duckdb::InsertColumnOrder::INSERT_BY_POSITION) Fail(UserError("0A000", "INSERT BY NAME is not supported"));
+  if (s.column_order != duckdb::InsertColumnOrder::INSERT_BY_POSITION)
+    Fail(UserError("0A000", "INSERT BY NAME is not supported"));
   q.on_conflict = Conflict(table, s.on_conflict_info.get());
   q.returning = Returning(table, s.returning_list);
   std::vector<uint32_t> target;
   for (auto& c : s.columns) {
     auto column = Column(table, c);
-    if (std::find(target.begin(), target.end(), column) != target.end()) Fail(UserError("42701", "column \"{}\" specified more than once", c));
+    if (std::find(target.begin(), target.end(), column) != target.end())
+      Fail(UserError("42701", "column \"{}\" specified more than once", c));
     target.push_back(column);
   }
   if (target.empty())
@@ -125,7 +133,8 @@ DmlQuery Insert(duckdb::InsertStatement& s, const catalog::Contents& contents) {
       if (!s.default_values) {
         auto& from = values->values[r];
         if (from.size() > target.size()) Fail(UserError("42601", "INSERT has more expressions than target columns"));
-        if (from.size() < target.size() && !s.columns.empty()) Fail(UserError("42601", "INSERT has more target columns than expressions"));
+        if (from.size() < target.size() && !s.columns.empty())
+          Fail(UserError("42601", "INSERT has more target columns than expressions"));
         for (size_t i = 0; i < from.size(); i++) row[target[i]] = std::move(from[i]);
       }
       for (size_t i = 0; i < row.size(); i++) row[i] = CastTo(table.columns[i], row[i] ? std::move(row[i]) : Null());
@@ -142,7 +151,9 @@ DmlQuery Insert(duckdb::InsertStatement& s, const catalog::Contents& contents) {
     for (uint32_t c = 0; c < table.columns.size(); c++) {
       auto place = std::find(target.begin(), target.end(), c);
       node->select_list.push_back(CastTo(
-          table.columns[c], place == target.end() ? Null() : make_uniq<duckdb::ColumnRefExpression>(fmt::format("tw_c{}", place - target.begin()), "inserted")));
+          table.columns[c], place == target.end() ? Null()
+                                                  : make_uniq<duckdb::ColumnRefExpression>(
+                                                        fmt::format("tw_c{}", place - target.begin()), "inserted")));
     }
     node->from_table = std::move(sub);
   }
@@ -151,7 +162,8 @@ DmlQuery Insert(duckdb::InsertStatement& s, const catalog::Contents& contents) {
   return q;
 }
 
-duckdb::unique_ptr<duckdb::TableRef> Cross(duckdb::unique_ptr<duckdb::TableRef> a, duckdb::unique_ptr<duckdb::TableRef> b) {
+duckdb::unique_ptr<duckdb::TableRef> Cross(duckdb::unique_ptr<duckdb::TableRef> a,
+                                           duckdb::unique_ptr<duckdb::TableRef> b) {
   auto join = make_uniq<duckdb::JoinRef>(duckdb::JoinRefType::CROSS);
   join->left = std::move(a);
   join->right = std::move(b);
@@ -160,13 +172,16 @@ duckdb::unique_ptr<duckdb::TableRef> Cross(duckdb::unique_ptr<duckdb::TableRef> 
 
 /// With other tables joined in, a row may match several times: it changes once, by any of its matches.
 void OncePerRow(duckdb::SelectNode& node, const catalog::Object& table, const std::string& alias) {
-  if (table.primary_key.empty()) Fail(UserError("0A000", "changing a table without a primary key through a join is not supported"));
+  if (table.primary_key.empty())
+    Fail(UserError("0A000", "changing a table without a primary key through a join is not supported"));
   auto distinct = make_uniq<duckdb::DistinctModifier>();
-  for (auto k : table.primary_key) distinct->distinct_on_targets.push_back(make_uniq<duckdb::ColumnRefExpression>(table.columns[k].name, alias));
+  for (auto k : table.primary_key)
+    distinct->distinct_on_targets.push_back(make_uniq<duckdb::ColumnRefExpression>(table.columns[k].name, alias));
   node.modifiers.push_back(std::move(distinct));
 }
 
-std::pair<catalog::ObjectPtr, std::string> TargetOf(duckdb::TableRef& ref, const catalog::Contents& contents, const char* verb) {
+std::pair<catalog::ObjectPtr, std::string> TargetOf(duckdb::TableRef& ref, const catalog::Contents& contents,
+                                                    const char* verb) {
   if (ref.type != duckdb::TableReferenceType::BASE_TABLE) Fail(UserError("0A000", "this target is not supported"));
   auto& base = ref.Cast<duckdb::BaseTableRef>();
   auto table = Target(contents, base.schema_name, base.table_name, verb);
@@ -185,13 +200,15 @@ DmlQuery Update(duckdb::UpdateStatement& s, const catalog::Contents& contents) {
   std::vector<ParsedPtr> changed(table.columns.size());
   for (size_t i = 0; i < s.set_info->columns.size(); i++) {
     auto column = Column(table, s.set_info->columns[i]);
-    if (changed[column]) Fail(UserError("42601", "multiple assignments to same column \"{}\"", table.columns[column].name));
+    if (changed[column])
+      Fail(UserError("42601", "multiple assignments to same column \"{}\"", table.columns[column].name));
     changed[column] = std::move(s.set_info->expressions[i]);
   }
   for (auto& c : table.columns) node->select_list.push_back(make_uniq<duckdb::ColumnRefExpression>(c.name, alias));
   for (size_t i = 0; i < table.columns.size(); i++)
     node->select_list.push_back(
-        CastTo(table.columns[i], changed[i] ? std::move(changed[i]) : make_uniq<duckdb::ColumnRefExpression>(table.columns[i].name, alias)));
+        CastTo(table.columns[i], changed[i] ? std::move(changed[i])
+                                            : make_uniq<duckdb::ColumnRefExpression>(table.columns[i].name, alias)));
   node->from_table = std::move(s.table);
   if (s.from_table) {
     OncePerRow(*node, table, alias);
@@ -227,10 +244,17 @@ DmlQuery Delete(duckdb::DeleteStatement& s, const catalog::Contents& contents) {
 DmlQuery ToQuery(duckdb::unique_ptr<duckdb::SQLStatement> statement, const catalog::Contents& contents) {
   DmlQuery q;
   switch (statement->type) {
-    case duckdb::StatementType::INSERT_STATEMENT: q = Insert(statement->Cast<duckdb::InsertStatement>(), contents); break;
-    case duckdb::StatementType::UPDATE_STATEMENT: q = Update(statement->Cast<duckdb::UpdateStatement>(), contents); break;
-    case duckdb::StatementType::DELETE_STATEMENT: q = Delete(statement->Cast<duckdb::DeleteStatement>(), contents); break;
-    default: Fail(UserError("42601", "INSERT, UPDATE or DELETE is expected"));
+    case duckdb::StatementType::INSERT_STATEMENT:
+      q = Insert(statement->Cast<duckdb::InsertStatement>(), contents);
+      break;
+    case duckdb::StatementType::UPDATE_STATEMENT:
+      q = Update(statement->Cast<duckdb::UpdateStatement>(), contents);
+      break;
+    case duckdb::StatementType::DELETE_STATEMENT:
+      q = Delete(statement->Cast<duckdb::DeleteStatement>(), contents);
+      break;
+    default:
+      Fail(UserError("42601", "INSERT, UPDATE or DELETE is expected"));
   }
   q.query->named_param_map = statement->named_param_map;
   if (q.source) q.source->named_param_map = statement->named_param_map;

@@ -27,13 +27,27 @@ bool Contains(const std::string& text, const char* part) { return text.find(part
 
 /// PostgreSQL's name of a type that DuckDB's messages call INT32 and the like.
 std::string TypeName(const std::string& duckdb) {
-  static const std::map<std::string, std::string> names = {
-      {"INT8", "smallint"},       {"INT16", "smallint"},       {"INT32", "integer"},          {"INT64", "bigint"},
-      {"INT128", "numeric"},      {"FLOAT", "real"},           {"DOUBLE", "double precision"}, {"BOOL", "boolean"},
-      {"BOOLEAN", "boolean"},     {"TIMESTAMP", "timestamp"},  {"DATE", "date"},              {"TIME", "time"},
-      {"INTERVAL", "interval"},   {"UUID", "uuid"},            {"VARCHAR", "text"},           {"DECIMAL", "numeric"},
-      {"INTEGER", "integer"},     {"BIGINT", "bigint"},        {"SMALLINT", "smallint"},      {"TINYINT", "smallint"},
-      {"TIMESTAMP_NS", "timestamp"}};
+  static const std::map<std::string, std::string> names = {{"INT8", "smallint"},
+                                                           {"INT16", "smallint"},
+                                                           {"INT32", "integer"},
+                                                           {"INT64", "bigint"},
+                                                           {"INT128", "numeric"},
+                                                           {"FLOAT", "real"},
+                                                           {"DOUBLE", "double precision"},
+                                                           {"BOOL", "boolean"},
+                                                           {"BOOLEAN", "boolean"},
+                                                           {"TIMESTAMP", "timestamp"},
+                                                           {"DATE", "date"},
+                                                           {"TIME", "time"},
+                                                           {"INTERVAL", "interval"},
+                                                           {"UUID", "uuid"},
+                                                           {"VARCHAR", "text"},
+                                                           {"DECIMAL", "numeric"},
+                                                           {"INTEGER", "integer"},
+                                                           {"BIGINT", "bigint"},
+                                                           {"SMALLINT", "smallint"},
+                                                           {"TINYINT", "smallint"},
+                                                           {"TIMESTAMP_NS", "timestamp"}};
   auto base = duckdb.substr(0, duckdb.find('('));
   auto it = names.find(base);
   return it == names.end() ? duckdb : it->second;
@@ -47,10 +61,14 @@ struct Case {
 Case Conversion(const std::string& raw) {
   std::smatch m;
   static const std::regex convert("Could not convert string ['\"]([\\s\\S]*)['\"] to ([A-Z0-9_]+)(\\([0-9,]+\\))?");
-  if (std::regex_search(raw, m, convert)) return {"22P02", fmt::format("invalid input syntax for type {}: \"{}\"", TypeName(m[2]), m[1].str())};
+  if (std::regex_search(raw, m, convert))
+    return {"22P02", fmt::format("invalid input syntax for type {}: \"{}\"", TypeName(m[2]), m[1].str())};
   static const std::regex temporal("(?:invalid|date|time|timestamp|interval)[^\"]*field format: \"([^\"]*)\"");
   if (std::regex_search(raw, m, temporal)) {
-    auto type = Contains(raw, "timestamp") ? "timestamp" : Contains(raw, "date") ? "date" : Contains(raw, "interval") ? "interval" : "time";
+    auto type = Contains(raw, "timestamp")  ? "timestamp"
+                : Contains(raw, "date")     ? "date"
+                : Contains(raw, "interval") ? "interval"
+                                            : "time";
     return {"22007", fmt::format("invalid input syntax for type {}: \"{}\"", type, m[1].str())};
   }
   if (Contains(raw, "out of range") || Contains(raw, "Could not cast value") || Contains(raw, "can't be cast")) {
@@ -100,30 +118,40 @@ Case Catalog(const duckdb::ErrorData& e, const std::string& raw) {
 
 Case Binder(const duckdb::ErrorData& e, const std::string& raw) {
   auto subtype = Extra(e, "error_subtype"), name = Extra(e, "name");
-  if (subtype == "COLUMN_NOT_FOUND" || Contains(raw, "not found in FROM clause") || Contains(raw, "does not have a column named")) {
+  if (subtype == "COLUMN_NOT_FOUND" || Contains(raw, "not found in FROM clause") ||
+      Contains(raw, "does not have a column named")) {
     if (name.empty() || Contains(raw, "does not have a column named")) {
       auto last = raw.rfind('"');
       auto before = last == std::string::npos || last == 0 ? std::string::npos : raw.rfind('"', last - 1);
-      name = Contains(raw, "does not have a column named") && before != std::string::npos ? raw.substr(before + 1, last - before - 1) : Quoted(raw);
+      name = Contains(raw, "does not have a column named") && before != std::string::npos
+                 ? raw.substr(before + 1, last - before - 1)
+                 : Quoted(raw);
     }
     return {"42703", fmt::format("column \"{}\" does not exist", name)};
   }
-  if (Contains(raw, "Referenced table")) return {"42P01", fmt::format("missing FROM-clause entry for table \"{}\"", Quoted(raw))};
-  if (Contains(raw, "Ambiguous reference to column")) return {"42702", fmt::format("column reference \"{}\" is ambiguous", Quoted(raw))};
+  if (Contains(raw, "Referenced table"))
+    return {"42P01", fmt::format("missing FROM-clause entry for table \"{}\"", Quoted(raw))};
+  if (Contains(raw, "Ambiguous reference to column"))
+    return {"42702", fmt::format("column reference \"{}\" is ambiguous", Quoted(raw))};
   if (subtype == "NO_MATCHING_FUNCTION" || Contains(raw, "No function matches")) {
     auto call = Quoted(raw, '\'');
     std::string text = call.empty() ? name : call;
     std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
     return {"42883", fmt::format("function {} does not exist", text)};
   }
-  if (Contains(raw, "must appear in the GROUP BY clause")) return {"42803", fmt::format("column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function", Quoted(raw))};
+  if (Contains(raw, "must appear in the GROUP BY clause"))
+    return {"42803", fmt::format("column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function",
+                                 Quoted(raw))};
   if (Contains(raw, "cannot contain aggregates")) return {"42803", "aggregate functions are not allowed in WHERE"};
   if (Contains(raw, "cannot contain window")) return {"42P20", raw};
-  if (Contains(raw, "Cannot compare values of type") || Contains(raw, "Cannot mix values of type")) return {"42804", raw};
+  if (Contains(raw, "Cannot compare values of type") || Contains(raw, "Cannot mix values of type"))
+    return {"42804", raw};
   if (Contains(raw, "Could not determine type") || Contains(raw, "parameter")) return {"42P18", raw};
-  if (Contains(raw, "Duplicate alias")) return {"42712", fmt::format("table name \"{}\" specified more than once", Quoted(raw))};
+  if (Contains(raw, "Duplicate alias"))
+    return {"42712", fmt::format("table name \"{}\" specified more than once", Quoted(raw))};
   if (Contains(raw, "does not exist")) return {"42704", raw};
-  if (Contains(raw, "Set operations can only apply to expressions with the same number")) return {"42601", "each UNION query must have the same number of columns"};
+  if (Contains(raw, "Set operations can only apply to expressions with the same number"))
+    return {"42601", "each UNION query must have the same number of columns"};
   return {"42601", raw};
 }
 
@@ -151,37 +179,67 @@ Error Translate(const duckdb::ErrorData& e, const std::string& sql, const Rewrit
       case ExceptionType::SYNTAX:
         c.state = "42601";
         break;
-      case ExceptionType::CATALOG: c = Catalog(e, raw); break;
+      case ExceptionType::CATALOG:
+        c = Catalog(e, raw);
+        break;
       case ExceptionType::BINDER:
-      case ExceptionType::PLANNER: c = Binder(e, raw); break;
-      case ExceptionType::CONVERSION: c = Conversion(raw); break;
-      case ExceptionType::OUT_OF_RANGE: c = Range(raw); break;
-      case ExceptionType::DIVIDE_BY_ZERO: c = {"22012", "division by zero"}; break;
+      case ExceptionType::PLANNER:
+        c = Binder(e, raw);
+        break;
+      case ExceptionType::CONVERSION:
+        c = Conversion(raw);
+        break;
+      case ExceptionType::OUT_OF_RANGE:
+        c = Range(raw);
+        break;
+      case ExceptionType::DIVIDE_BY_ZERO:
+        c = {"22012", "division by zero"};
+        break;
       case ExceptionType::INVALID_INPUT:
-        c = Contains(raw, "Could not convert") ? Conversion(raw) : Contains(raw, "aggregate") && Contains(raw, "nested") ? Case{"42803", raw} : Case{"22023", raw};
+        c = Contains(raw, "Could not convert")                      ? Conversion(raw)
+            : Contains(raw, "aggregate") && Contains(raw, "nested") ? Case{"42803", raw}
+                                                                    : Case{"22023", raw};
         if (Contains(raw, "Values were not provided")) c = {"08P01", raw};
         break;
       case ExceptionType::MISMATCH_TYPE:
-      case ExceptionType::INVALID_TYPE: c.state = "42804"; break;
+      case ExceptionType::INVALID_TYPE:
+        c.state = "42804";
+        break;
       case ExceptionType::PARAMETER_NOT_RESOLVED:
-      case ExceptionType::PARAMETER_NOT_ALLOWED: c = {"42P18", "could not determine data type of parameter"}; break;
+      case ExceptionType::PARAMETER_NOT_ALLOWED:
+        c = {"42P18", "could not determine data type of parameter"};
+        break;
       case ExceptionType::INTERRUPT:
         c = {"57014", "canceling statement due to user request"};
         out.kind = ErrorKind::kCancelled;
         break;
-      case ExceptionType::PERMISSION: c.state = "42501"; break;
+      case ExceptionType::PERMISSION:
+        c.state = "42501";
+        break;
       case ExceptionType::MISSING_EXTENSION:
       case ExceptionType::AUTOLOAD:
-      case ExceptionType::NOT_IMPLEMENTED: c.state = "0A000"; break;
-      case ExceptionType::OUT_OF_MEMORY: c.state = "53200"; break;
-      case ExceptionType::CONSTRAINT: c.state = "23000"; break;
-      case ExceptionType::TRANSACTION: c.state = "25000"; break;
-      case ExceptionType::DEPENDENCY: c.state = "2BP01"; break;
+      case ExceptionType::NOT_IMPLEMENTED:
+        c.state = "0A000";
+        break;
+      case ExceptionType::OUT_OF_MEMORY:
+        c.state = "53200";
+        break;
+      case ExceptionType::CONSTRAINT:
+        c.state = "23000";
+        break;
+      case ExceptionType::TRANSACTION:
+        c.state = "25000";
+        break;
+      case ExceptionType::DEPENDENCY:
+        c.state = "2BP01";
+        break;
       case ExceptionType::IO:
         c.state = "58030";
         out.kind = ErrorKind::kIo;
         break;
-      default: out.kind = ErrorKind::kInternal; break;
+      default:
+        out.kind = ErrorKind::kInternal;
+        break;
     }
     out.sqlstate = c.state;
     out.message = c.message;
@@ -204,6 +262,8 @@ Error Translate(const duckdb::ErrorData& e, const std::string& sql, const Rewrit
 }
 
 Error FromDuckDB(const duckdb::ErrorData& error, const std::string& sql) { return Translate(error, sql, nullptr); }
-Error FromException(const std::exception& exception, const std::string& sql) { return Translate(duckdb::ErrorData(exception), sql, nullptr); }
+Error FromException(const std::exception& exception, const std::string& sql) {
+  return Translate(duckdb::ErrorData(exception), sql, nullptr);
+}
 
 }  // namespace tidewater::sql

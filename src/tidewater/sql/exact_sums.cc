@@ -59,7 +59,8 @@ struct SumOperation {
 template <bool kAverage>
 void Register(duckdb::ExtensionLoader& loader, const char* name) {
   duckdb::AggregateFunctionSet set(name);
-  auto f = duckdb::AggregateFunction::UnaryAggregateDestructor<State, double, double, SumOperation<kAverage>>(LogicalType::DOUBLE, LogicalType::DOUBLE);
+  auto f = duckdb::AggregateFunction::UnaryAggregateDestructor<State, double, double, SumOperation<kAverage>>(
+      LogicalType::DOUBLE, LogicalType::DOUBLE);
   f.SetOrderDependent(duckdb::AggregateOrderDependent::NOT_ORDER_DEPENDENT);
   set.AddFunction(std::move(f));
   OverrideAggregates(loader, std::move(set));

@@ -42,9 +42,10 @@ void RefuseLostNames(const std::vector<ColumnDef>& columns) {
   for (auto& c : columns)
     if (!seen.insert(duckdb::StringUtil::Lower(c.name)).second) {
       bool exact = std::count_if(columns.begin(), columns.end(), [&](auto& o) { return o.name == c.name; }) > 1;
-      ThrowThroughDuckDB(exact ? UserError("42701", "column \"{}\" specified more than once", c.name)
-                               : UserError("42701", "column \"{}\" differs from another one in case only", c.name)
-                                     .WithHint("Names of columns must differ in more than case, also when they are quoted."));
+      ThrowThroughDuckDB(
+          exact ? UserError("42701", "column \"{}\" specified more than once", c.name)
+                : UserError("42701", "column \"{}\" differs from another one in case only", c.name)
+                      .WithHint("Names of columns must differ in more than case, also when they are quoted."));
     }
 }
 
@@ -53,9 +54,12 @@ LogicalType Plain(const LogicalType& type) {
   switch (type.id()) {
     case LogicalTypeId::TIMESTAMP_SEC:
     case LogicalTypeId::TIMESTAMP_MS:
-    case LogicalTypeId::TIMESTAMP_NS: return LogicalType::TIMESTAMP;
-    case LogicalTypeId::SQLNULL: return LogicalType::VARCHAR;
-    default: break;
+    case LogicalTypeId::TIMESTAMP_NS:
+      return LogicalType::TIMESTAMP;
+    case LogicalTypeId::SQLNULL:
+      return LogicalType::VARCHAR;
+    default:
+      break;
   }
   if (type.HasAlias() && !type.IsJSONType()) {
     auto copy = type;
@@ -134,7 +138,8 @@ class FrontendImpl : public Frontend {
     RegisterStrings(loader);
     RegisterSystemFunctions(loader, catalog, options.database, options.version);
     loader.RegisterType("jsonb", LogicalType::JSON());
-    for (auto name : {"regclass", "regtype", "regproc", "regnamespace", "name", "cstring", "xid", "pg_node_tree", "tid", "citext"}) {
+    for (auto name : {"regclass", "regtype", "regproc", "regnamespace", "name", "cstring", "xid", "pg_node_tree", "tid",
+                      "citext"}) {
       auto type = LogicalType(LogicalTypeId::VARCHAR);
       loader.RegisterType(name, type);
     }
@@ -144,9 +149,9 @@ class FrontendImpl : public Frontend {
       if (result->HasError()) result->ThrowError();
     };
     run(fmt::format("ATTACH '' AS {} (TYPE tidewater)", QuoteIdentifier(options.database)));
-    for (auto setting : {"preserve_identifier_case = false", "default_null_order = 'nulls_last_on_asc_first_on_desc'", "TimeZone = 'UTC'",
-                         "autoinstall_known_extensions = false", "autoload_known_extensions = false",
-                         "enable_external_access = false"})
+    for (auto setting : {"preserve_identifier_case = false", "default_null_order = 'nulls_last_on_asc_first_on_desc'",
+                         "TimeZone = 'UTC'", "autoinstall_known_extensions = false",
+                         "autoload_known_extensions = false", "enable_external_access = false"})
       if (auto result = setup.Query(fmt::format("SET GLOBAL {}", setting));
           result->HasError() && std::string(setting).find("python") == std::string::npos)
         result->ThrowError();
@@ -165,7 +170,8 @@ class FrontendImpl : public Frontend {
   DuckConnection NewConnection() {
     auto connection = std::make_shared<duckdb::Connection>(*database_);
     auto& path = *duckdb::ClientData::Get(*connection->context).catalog_search_path;
-    path.Set({duckdb::CatalogSearchEntry(options_.database, catalog::kDefaultSchema), duckdb::CatalogSearchEntry(options_.database, kPgSchema)},
+    path.Set({duckdb::CatalogSearchEntry(options_.database, catalog::kDefaultSchema),
+              duckdb::CatalogSearchEntry(options_.database, kPgSchema)},
              duckdb::CatalogSetPathType::SET_DIRECTLY);
     connection->context->config.enable_progress_bar = false;
     return connection;
@@ -225,7 +231,8 @@ class FrontendImpl : public Frontend {
       TW_ASSIGN(plan, DecodePlan(*planning_->context, view.plan));
     }
     if (auto missing = MissingRelation(*plan))
-      return std::unexpected(EnvError(ErrorKind::kCorrupt, "the plan of view {} reads object {}, which does not exist", view.name, *missing));
+      return std::unexpected(EnvError(ErrorKind::kCorrupt, "the plan of view {} reads object {}, which does not exist",
+                                      view.name, *missing));
     dataflow::Derive(*plan, [this](ObjectId id) { return Describe(id); });
     return plan;
   }
@@ -276,7 +283,8 @@ class FrontendImpl : public Frontend {
     duckdb::Parser parser(planning_->context->GetParserOptions());
     parser.ParseQuery(sql);
     auto& info = parser.statements[0]->Cast<duckdb::CreateStatement>().info->Cast<duckdb::CreateTableInfo>();
-    if (parser.statements.size() != 1 || info.query) ThrowThroughDuckDB(UserError("42601", "a list of columns is expected"));
+    if (parser.statements.size() != 1 || info.query)
+      ThrowThroughDuckDB(UserError("42601", "a list of columns is expected"));
     Schema schema;
     auto binder = duckdb::Binder::CreateBinder(*planning_->context);
     for (auto& c : info.columns.Logical()) {
@@ -297,8 +305,11 @@ class FrontendImpl : public Frontend {
           break;
         case duckdb::ConstraintType::UNIQUE: {
           auto& unique = constraint->Cast<duckdb::UniqueConstraint>();
-          if (!unique.IsPrimaryKey()) ThrowThroughDuckDB(UserError("0A000", "UNIQUE is not supported").WithHint("A table can have a PRIMARY KEY."));
-          if (!schema.primary_key.empty()) ThrowThroughDuckDB(UserError("42P16", "multiple primary keys are not allowed"));
+          if (!unique.IsPrimaryKey())
+            ThrowThroughDuckDB(
+                UserError("0A000", "UNIQUE is not supported").WithHint("A table can have a PRIMARY KEY."));
+          if (!schema.primary_key.empty())
+            ThrowThroughDuckDB(UserError("42P16", "multiple primary keys are not allowed"));
           if (unique.HasIndex()) schema.primary_key.push_back(uint32_t(unique.GetIndex().index));
           for (auto& name : unique.GetColumnNames()) {
             if (unique.HasIndex()) break;
@@ -310,9 +321,12 @@ class FrontendImpl : public Frontend {
           }
           break;
         }
-        case duckdb::ConstraintType::CHECK: ThrowThroughDuckDB(UserError("0A000", "CHECK constraints are not supported"));
-        case duckdb::ConstraintType::FOREIGN_KEY: ThrowThroughDuckDB(UserError("0A000", "foreign keys are not supported"));
-        default: ThrowThroughDuckDB(UserError("0A000", "this constraint is not supported"));
+        case duckdb::ConstraintType::CHECK:
+          ThrowThroughDuckDB(UserError("0A000", "CHECK constraints are not supported"));
+        case duckdb::ConstraintType::FOREIGN_KEY:
+          ThrowThroughDuckDB(UserError("0A000", "foreign keys are not supported"));
+        default:
+          ThrowThroughDuckDB(UserError("0A000", "this constraint is not supported"));
       }
     }
     for (auto k : schema.primary_key) schema.columns[k].not_null = true;
@@ -379,7 +393,8 @@ class FrontendImpl : public Frontend {
   static void CheckSame(const dataflow::PlanNode& a, const dataflow::PlanNode& b) {
     auto same = [](const dataflow::ExpressionPtr& x, const dataflow::ExpressionPtr& y) {
       if (!x && !y) return;
-      if (!x || !y || !x->Equals(*y)) ThrowThroughDuckDB(UserError("0A000", "the expression {} cannot be stored yet", x ? x->ToString() : "?"));
+      if (!x || !y || !x->Equals(*y))
+        ThrowThroughDuckDB(UserError("0A000", "the expression {} cannot be stored yet", x ? x->ToString() : "?"));
     };
     auto all_same = [&](auto& x, auto& y) {
       for (size_t i = 0; i < x.size(); i++) same(x[i], y[i]);
@@ -396,11 +411,14 @@ class FrontendImpl : public Frontend {
     for (size_t i = 0; i < a.inputs.size(); i++) CheckSame(*a.inputs[i], *b.inputs[i]);
   }
 
-  static void SetColumns(ViewPlan& view, const std::vector<std::string>& names, const Types& types, const std::vector<std::string>& given) {
-    if (given.size() > names.size()) ThrowThroughDuckDB(UserError("42601", "CREATE VIEW specifies more column names than columns"));
+  static void SetColumns(ViewPlan& view, const std::vector<std::string>& names, const Types& types,
+                         const std::vector<std::string>& given) {
+    if (given.size() > names.size())
+      ThrowThroughDuckDB(UserError("42601", "CREATE VIEW specifies more column names than columns"));
     for (size_t i = 0; i < names.size(); i++) {
       auto name = i < given.size() ? given[i] : names[i];
-      view.columns.push_back({name, types[i].id() == LogicalTypeId::SQLNULL ? LogicalType(LogicalType::VARCHAR) : types[i], false, 0});
+      view.columns.push_back(
+          {name, types[i].id() == LogicalTypeId::SQLNULL ? LogicalType(LogicalType::VARCHAR) : types[i], false, 0});
     }
     if (!given.empty()) return RefuseLostNames(view.columns);
     // Names that the query gives twice get a number, as in a join of two tables with the same columns.
@@ -440,7 +458,8 @@ class ConnectionImpl : public Connection {
     try {
       auto statement = ParseOne(rewritten.text);
       if (statement->type != duckdb::StatementType::SELECT_STATEMENT) {
-        if (statement->type == duckdb::StatementType::INSERT_STATEMENT || statement->type == duckdb::StatementType::UPDATE_STATEMENT ||
+        if (statement->type == duckdb::StatementType::INSERT_STATEMENT ||
+            statement->type == duckdb::StatementType::UPDATE_STATEMENT ||
             statement->type == duckdb::StatementType::DELETE_STATEMENT)
           return std::unexpected(UserError("0A000", "WITH in front of INSERT, UPDATE or DELETE is not supported here"));
         return std::unexpected(UserError("42501", "this statement is not permitted"));
@@ -459,11 +478,14 @@ class ConnectionImpl : public Connection {
       if (query.source) {
         TW_ASSIGN(auto source, PrepareStatement(sql, rewritten, std::move(query.source), declared));
         auto columns = source->columns.size();
-        if (columns > query.source_columns) return std::unexpected(UserError("42601", "INSERT has more expressions than target columns"));
+        if (columns > query.source_columns)
+          return std::unexpected(UserError("42601", "INSERT has more expressions than target columns"));
         if (columns < query.source_columns)
-          return std::unexpected(query.explicit_columns
-                                     ? UserError("42601", "INSERT has more target columns than expressions")
-                                     : UserError("0A000", "INSERT ... SELECT of fewer columns than the table has needs a list of columns"));
+          return std::unexpected(
+              query.explicit_columns
+                  ? UserError("42601", "INSERT has more target columns than expressions")
+                  : UserError("0A000",
+                              "INSERT ... SELECT of fewer columns than the table has needs a list of columns"));
       }
       PreparedDml dml;
       dml.kind = query.kind;
@@ -482,14 +504,16 @@ class ConnectionImpl : public Connection {
                                                std::shared_ptr<dataflow::Snapshot> snapshot) override {
     auto& p = static_cast<PreparedImpl&>(base);
     if (parameters.size() != p.parameters.size())
-      return std::unexpected(UserError("08P01", "bind message supplies {} parameters, but the statement requires {}", parameters.size(), p.parameters.size()));
+      return std::unexpected(UserError("08P01", "bind message supplies {} parameters, but the statement requires {}",
+                                       parameters.size(), p.parameters.size()));
     try {
       duckdb::vector<Value> values;
       for (size_t i = 0; i < parameters.size(); i++) {
         Value cast;
         std::string message;
         if (!parameters[i].DefaultTryCastAs(p.parameters[i], cast, &message))
-          return std::unexpected(Translate(duckdb::ErrorData(duckdb::ExceptionType::CONVERSION, message), p.sql, nullptr));
+          return std::unexpected(
+              Translate(duckdb::ErrorData(duckdb::ExceptionType::CONVERSION, message), p.sql, nullptr));
         values.push_back(std::move(cast));
       }
       auto stream = std::make_unique<StreamImpl>();
@@ -516,14 +540,16 @@ class ConnectionImpl : public Connection {
       auto pending = statement->PendingQuery(values, true);
       if (pending->HasError()) return std::unexpected(Translate(pending->GetErrorObject(), p.sql, &p.rewritten));
       stream->result = pending->Execute();
-      if (stream->result->HasError()) return std::unexpected(Translate(stream->result->GetErrorObject(), p.sql, &p.rewritten));
+      if (stream->result->HasError())
+        return std::unexpected(Translate(stream->result->GetErrorObject(), p.sql, &p.rewritten));
       return std::unique_ptr<QueryStream>(std::move(stream));
     } catch (const std::exception& e) {
       return std::unexpected(Translate(duckdb::ErrorData(e), p.sql, &p.rewritten));
     }
   }
 
-  Result<std::string> ExplainQuery(const std::string& sql, bool analyze, std::shared_ptr<dataflow::Snapshot> snapshot) override {
+  Result<std::string> ExplainQuery(const std::string& sql, bool analyze,
+                                   std::shared_ptr<dataflow::Snapshot> snapshot) override {
     TW_ASSIGN(auto rewritten, Rewrite(sql, {}));
     auto connection = frontend_.Borrow();
     SetUp(*connection);
@@ -554,7 +580,8 @@ class ConnectionImpl : public Connection {
   /// The text for DuckDB; parameters with a declared type become casts, and so do those in `texts` (to VARCHAR).
   static Result<Rewritten> Rewrite(const std::string& sql, const std::vector<LogicalType>& declared) {
     TW_ASSIGN(auto rewritten, RewriteQuery(sql));
-    if (std::all_of(declared.begin(), declared.end(), [](auto& t) { return t.id() == LogicalTypeId::SQLNULL; })) return rewritten;
+    if (std::all_of(declared.begin(), declared.end(), [](auto& t) { return t.id() == LogicalTypeId::SQLNULL; }))
+      return rewritten;
     TW_ASSIGN(auto tokens, Tokenize(rewritten.text));
     Rewritten out;
     size_t at = 0;
@@ -582,7 +609,8 @@ class ConnectionImpl : public Connection {
     options.preserve_identifier_case = false;
     duckdb::Parser parser(options);
     parser.ParseQuery(text);
-    if (parser.statements.size() != 1) ThrowThroughDuckDB(UserError("42601", "cannot insert multiple commands into a prepared statement"));
+    if (parser.statements.size() != 1)
+      ThrowThroughDuckDB(UserError("42601", "cannot insert multiple commands into a prepared statement"));
     return std::move(parser.statements[0]);
   }
 
@@ -593,7 +621,8 @@ class ConnectionImpl : public Connection {
     state.settings = settings_;
     if (old_zone != settings_.time_zone) {
       auto result = connection.Query(fmt::format("SET SESSION TimeZone = {}", QuoteLiteral(settings_.time_zone)));
-      if (result->HasError()) ThrowThroughDuckDB(UserError("22023", "invalid value for parameter \"TimeZone\": \"{}\"", settings_.time_zone));
+      if (result->HasError())
+        ThrowThroughDuckDB(UserError("22023", "invalid value for parameter \"TimeZone\": \"{}\"", settings_.time_zone));
     }
   }
 
@@ -612,7 +641,8 @@ class ConnectionImpl : public Connection {
     p->prepared = p->connection->Prepare(std::move(statement));
     if (p->prepared->HasError()) return std::unexpected(Translate(p->prepared->error, sql, &rewritten));
     size_t count = 0;
-    for (auto& [name, index] : p->prepared->named_param_map) count = std::max<size_t>(count, std::strtoull(name.c_str(), nullptr, 10));
+    for (auto& [name, index] : p->prepared->named_param_map)
+      count = std::max<size_t>(count, std::strtoull(name.c_str(), nullptr, 10));
     if (count > 65535) return std::unexpected(UserError("42P02", "there are more than 65535 parameters"));
     count = std::max(count, declared.size());
     auto expected = p->prepared->GetExpectedParameterTypes();
@@ -621,8 +651,9 @@ class ConnectionImpl : public Connection {
     for (size_t i = 0; i < count; i++) {
       auto it = expected.find(std::to_string(i + 1));
       bool used = p->prepared->named_param_map.count(std::to_string(i + 1)) > 0;
-      bool known = it != expected.end() && it->second.id() != LogicalTypeId::UNKNOWN && it->second.id() != LogicalTypeId::INVALID &&
-                   it->second.id() != LogicalTypeId::SQLNULL && it->second.id() != LogicalTypeId::INTEGER_LITERAL &&
+      bool known = it != expected.end() && it->second.id() != LogicalTypeId::UNKNOWN &&
+                   it->second.id() != LogicalTypeId::INVALID && it->second.id() != LogicalTypeId::SQLNULL &&
+                   it->second.id() != LogicalTypeId::INTEGER_LITERAL &&
                    it->second.id() != LogicalTypeId::STRING_LITERAL;
       if (i < declared.size() && declared[i].id() != LogicalTypeId::SQLNULL)
         resolved[i] = declared[i];
@@ -634,24 +665,28 @@ class ConnectionImpl : public Connection {
       }
     }
     if (unresolved) {  // once more, with text for what nothing tells the type of
-      if (resolved == declared) return std::unexpected(UserError("42P18", "could not determine data types of the parameters"));
+      if (resolved == declared)
+        return std::unexpected(UserError("42P18", "could not determine data types of the parameters"));
       TW_ASSIGN(auto again, Rewrite(sql, resolved));
       auto second = ParseOne(again.text);
-      if (second->type != duckdb::StatementType::SELECT_STATEMENT) second = ToQuery(std::move(second), *frontend_.objects().Current()).query;
+      if (second->type != duckdb::StatementType::SELECT_STATEMENT)
+        second = ToQuery(std::move(second), *frontend_.objects().Current()).query;
       return PrepareStatement(sql, again, std::move(second), resolved);
     }
     p->parameters = std::move(resolved);
     auto& names = p->prepared->GetNames();
     auto& types = p->prepared->GetTypes();
     for (size_t i = 0; i < names.size(); i++)
-      p->columns.push_back({names[i], types[i].id() == LogicalTypeId::SQLNULL ? LogicalType(LogicalType::VARCHAR) : types[i], false, 0});
+      p->columns.push_back(
+          {names[i], types[i].id() == LogicalTypeId::SQLNULL ? LogicalType(LogicalType::VARCHAR) : types[i], false, 0});
     auto contents = frontend_.objects().Current();
     for (auto id : state.touched) {
       auto object = contents->Find(id);
       if (!object || object->type == ObjectType::kView) continue;
       if (object->stream_only)
-        return std::unexpected(UserError("0A000", "the rows of source \"{}\" are not kept and cannot be queried", object->name)
-                                   .WithHint("Create a materialized view over it."));
+        return std::unexpected(
+            UserError("0A000", "the rows of source \"{}\" are not kept and cannot be queried", object->name)
+                .WithHint("Create a materialized view over it."));
       p->reads.push_back(id);
     }
     p->unstable = IsUnstable(rewritten.text);
@@ -662,10 +697,23 @@ class ConnectionImpl : public Connection {
   static bool IsUnstable(const std::string& text) {
     auto tokens = Tokenize(text);
     if (!tokens) return false;
-    static const std::set<std::string> words = {"now", "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "today",
-                                                "transaction_timestamp", "statement_timestamp", "clock_timestamp", "get_current_timestamp",
-                                                "current_setting", "tw_current_user", "age", "pg_backend_pid"};
-    return std::any_of(tokens->begin(), tokens->end(), [](auto& t) { return t.kind == TokenKind::kWord && words.count(t.text); });
+    static const std::set<std::string> words = {"now",
+                                                "current_timestamp",
+                                                "current_date",
+                                                "current_time",
+                                                "localtime",
+                                                "localtimestamp",
+                                                "today",
+                                                "transaction_timestamp",
+                                                "statement_timestamp",
+                                                "clock_timestamp",
+                                                "get_current_timestamp",
+                                                "current_setting",
+                                                "tw_current_user",
+                                                "age",
+                                                "pg_backend_pid"};
+    return std::any_of(tokens->begin(), tokens->end(),
+                       [](auto& t) { return t.kind == TokenKind::kWord && words.count(t.text); });
   }
 
   void Track(const DuckConnection& connection) {
@@ -703,11 +751,13 @@ Result<std::unique_ptr<Frontend>> Frontend::Make(catalog::Catalog& catalog, cons
   try {
     return std::make_unique<FrontendImpl>(catalog, options);
   } catch (const std::exception& e) {
-    return std::unexpected(EnvError(ErrorKind::kInternal, "the SQL frontend cannot start: {}", duckdb::ErrorData(e).RawMessage()));
+    return std::unexpected(
+        EnvError(ErrorKind::kInternal, "the SQL frontend cannot start: {}", duckdb::ErrorData(e).RawMessage()));
   }
 }
 
-Result<std::vector<duckdb::vector<Value>>> Frontend::Run(const std::string& sql, std::shared_ptr<dataflow::Snapshot> snapshot) {
+Result<std::vector<duckdb::vector<Value>>> Frontend::Run(const std::string& sql,
+                                                         std::shared_ptr<dataflow::Snapshot> snapshot) {
   auto connection = Connect();
   TW_ASSIGN(auto prepared, connection->Prepare(sql, {}));
   TW_ASSIGN(auto stream, connection->Execute(*prepared, {}, std::move(snapshot)));

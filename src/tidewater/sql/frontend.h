@@ -69,7 +69,8 @@ struct PreparedDml {
   /// INSERT ... ON CONFLICT DO NOTHING: rows whose key is there already are dropped.
   /// DO UPDATE SET every non-key column = EXCLUDED's: upsert. Other forms are refused (0A000).
   enum class OnConflict { kError, kNothing, kUpsert } on_conflict = OnConflict::kError;
-  /// RETURNING: one column of the affected row (new, for DELETE old) each; empty = no RETURNING. Only plain columns and *.
+  /// RETURNING: one column of the affected row (new, for DELETE old) each; empty = no RETURNING. Only plain columns and
+  /// *.
   std::vector<uint32_t> returning;
 };
 
@@ -88,14 +89,16 @@ class Connection {
   virtual ~Connection() = default;
   virtual void Apply(const SessionSettings& settings) = 0;
   /// `declared`: types the client named; SQLNULL = unknown. Only queries (SELECT, VALUES, WITH, TABLE).
-  virtual Result<std::unique_ptr<Prepared>> Prepare(const std::string& sql, const std::vector<LogicalType>& declared) = 0;
+  virtual Result<std::unique_ptr<Prepared>> Prepare(const std::string& sql,
+                                                    const std::vector<LogicalType>& declared) = 0;
   virtual Result<PreparedDml> PrepareDml(const std::string& sql, const std::vector<LogicalType>& declared) = 0;
   /// Runs on `snapshot` (may be null if the query reads no stored relation). Several streams may be open at once.
   /// Parameters are cast to Prepared::parameters (22P02 ...).
   virtual Result<std::unique_ptr<QueryStream>> Execute(Prepared& prepared, const std::vector<duckdb::Value>& parameters,
                                                        std::shared_ptr<dataflow::Snapshot> snapshot) = 0;
   /// DuckDB's plan of a query as text; `analyze` runs it.
-  virtual Result<std::string> ExplainQuery(const std::string& sql, bool analyze, std::shared_ptr<dataflow::Snapshot> snapshot) = 0;
+  virtual Result<std::string> ExplainQuery(const std::string& sql, bool analyze,
+                                           std::shared_ptr<dataflow::Snapshot> snapshot) = 0;
   /// Any thread: what runs ends with 57014.
   virtual void Interrupt() = 0;
 };
@@ -108,27 +111,32 @@ class Frontend {
   static Result<std::unique_ptr<Frontend>> Make(catalog::Catalog& catalog, const FrontendOptions& options);
 
   virtual duckdb::DatabaseInstance& db() = 0;
-  /// Column list of CREATE TABLE / SOURCE: names folded as PostgreSQL does, types by PostgreSQL's and DuckDB's names, PRIMARY KEY
-  /// (which makes NOT NULL) and NOT NULL. 42704 unknown type, 42701 column twice, 0A000 other constraints and defaults.
+  /// Column list of CREATE TABLE / SOURCE: names folded as PostgreSQL does, types by PostgreSQL's and DuckDB's names,
+  /// PRIMARY KEY (which makes NOT NULL) and NOT NULL. 42704 unknown type, 42701 column twice, 0A000 other constraints
+  /// and defaults.
   virtual Result<Schema> ResolveColumns(const ColumnList& columns) = 0;
   /// Plans the query of a materialized view or of a sink AS SELECT. `column_names` rename the output, may be empty.
   virtual Result<ViewPlan> PlanView(const std::string& query, const std::vector<std::string>& column_names = {}) = 0;
   /// Columns and dependencies of a plain view's query.
-  virtual Result<ViewPlan> DescribeView(const std::string& query, const std::vector<std::string>& column_names = {}) = 0;
+  virtual Result<ViewPlan> DescribeView(const std::string& query,
+                                        const std::vector<std::string>& column_names = {}) = 0;
   /// The stored plan of a view, Derive()d against the catalog.
   virtual Result<std::unique_ptr<dataflow::PlanNode>> LoadPlan(const catalog::Object& view) = 0;
   /// ToText with names of the catalog.
   virtual std::string ExplainView(const dataflow::PlanNode& plan) = 0;
-  /// What Derive() needs, from the catalog: unique keys by primary key (views: by their stored plan), append-only of streams.
+  /// What Derive() needs, from the catalog: unique keys by primary key (views: by their stored plan), append-only of
+  /// streams.
   virtual dataflow::RelationInfo Describe(ObjectId relation) = 0;
 
   virtual std::unique_ptr<Connection> Connect() = 0;
 
   /// Runs a query to its end without parameters; for tests and for internal reads.
-  Result<std::vector<duckdb::vector<duckdb::Value>>> Run(const std::string& sql, std::shared_ptr<dataflow::Snapshot> snapshot);
+  Result<std::vector<duckdb::vector<duckdb::Value>>> Run(const std::string& sql,
+                                                         std::shared_ptr<dataflow::Snapshot> snapshot);
 };
 
-/// The value in PostgreSQL's text form differs from DuckDB's for a few types (bool t/f, bytea \x...): pgwire's matter, not ours.
+/// The value in PostgreSQL's text form differs from DuckDB's for a few types (bool t/f, bytea \x...): pgwire's matter,
+/// not ours.
 
 /// DuckDB's exception as PostgreSQL would report it: SQLSTATE, message, position.
 Error FromDuckDB(const duckdb::ErrorData& error, const std::string& sql = {});

@@ -12,7 +12,9 @@ void OverrideAggregates(duckdb::ExtensionLoader& loader, duckdb::AggregateFuncti
   auto transaction = duckdb::CatalogTransaction::GetSystemTransaction(db);
   auto& schema = catalog.GetSchema(transaction, DEFAULT_SCHEMA);
   auto entry = schema.GetEntry(transaction, duckdb::CatalogType::AGGREGATE_FUNCTION_ENTRY, ours.name);
-  auto same = [](const duckdb::AggregateFunction& a, const duckdb::AggregateFunction& b) { return a.arguments == b.arguments; };
+  auto same = [](const duckdb::AggregateFunction& a, const duckdb::AggregateFunction& b) {
+    return a.arguments == b.arguments;
+  };
   if (entry) {
     for (auto& theirs : entry->Cast<duckdb::AggregateFunctionCatalogEntry>().functions.functions) {
       bool replaced = false;

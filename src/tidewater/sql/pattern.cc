@@ -16,7 +16,9 @@ Pattern::Pattern(const std::string& pattern, bool case_insensitive) : text_(patt
   options.set_log_errors(false);
   options.set_case_sensitive(!case_insensitive);
   re_ = std::make_shared<duckdb_re2::RE2>(pattern, options);
-  if (!re_->ok()) ThrowThroughDuckDB(UserError("2201B", "invalid regular expression: {}", re_->error()), duckdb::ExceptionType::INVALID_INPUT);
+  if (!re_->ok())
+    ThrowThroughDuckDB(UserError("2201B", "invalid regular expression: {}", re_->error()),
+                       duckdb::ExceptionType::INVALID_INPUT);
   if (!case_insensitive) Compile();
 }
 
@@ -51,7 +53,8 @@ void Pattern::Compile() {
   if (p.size() >= 5 && p[0] == '(' && p[2] == '|' && p[4] == ')') {
     char a = p[1], b = p[3];
     if (b != '^') std::swap(a, b);
-    if (b == '^' && IsPlain(a) && p[1] != '^') {  // "(^|x)" prefers the start: its capture differs at offset 0, so RE2 takes it
+    if (b == '^' && IsPlain(a) &&
+        p[1] != '^') {  // "(^|x)" prefers the start: its capture differs at offset 0, so RE2 takes it
       has_prefix_ = prefix_or_start_ = true;
       prefix_.set(static_cast<unsigned char>(a));
       prefix_group_ = ++group;
@@ -166,7 +169,9 @@ bool Pattern::MatchSimple(std::string_view input, std::string_view* out, int cou
         case Step::kClose:
           if (s.group < count) out[s.group] = {out[s.group].data(), size_t(at - out[s.group].data())};
           break;
-        case Step::kEnd: matched = at == end; break;
+        case Step::kEnd:
+          matched = at == end;
+          break;
       }
     }
     if (!matched) continue;
@@ -187,7 +192,8 @@ bool Pattern::Match(std::string_view input, std::string_view* out, int count) co
   duckdb_re2::StringPiece groups[kMax];
   count = std::min(count, kMax);
   duckdb_re2::StringPiece text(input.data(), input.size());
-  if (!re_->Match(text, 0, input.size(), duckdb_re2::RE2::UNANCHORED, groups, std::min(count, this->groups() + 1))) return false;
+  if (!re_->Match(text, 0, input.size(), duckdb_re2::RE2::UNANCHORED, groups, std::min(count, this->groups() + 1)))
+    return false;
   for (int i = 0; i < count; i++)
     out[i] = i <= this->groups() ? std::string_view(groups[i].data(), groups[i].size()) : std::string_view();
   return true;

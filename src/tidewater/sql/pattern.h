@@ -1,4 +1,5 @@
-// Pattern: a compiled regular expression with captures. Patterns of a simple shape run without the regular expression engine.
+// Pattern: a compiled regular expression with captures. Patterns of a simple shape run without the regular expression
+// engine.
 #pragma once
 #include <bitset>
 #include <memory>
@@ -12,13 +13,15 @@ namespace tidewater::sql {
 /// Thread-safe after construction. Copies share the program.
 class Pattern {
  public:
-  /// RE2's syntax, which PostgreSQL's and Java's share where it matters. Throws (through DuckDB) 2201B for a broken pattern.
+  /// RE2's syntax, which PostgreSQL's and Java's share where it matters. Throws (through DuckDB) 2201B for a broken
+  /// pattern.
   explicit Pattern(const std::string& pattern, bool case_insensitive = false);
 
   const std::string& text() const { return text_; }
   int groups() const { return re_->NumberOfCapturingGroups(); }
   bool Matches(std::string_view input) const;
-  /// The leftmost match: group 0 is the whole. A group without part in the match has a null data pointer. `out` holds count entries.
+  /// The leftmost match: group 0 is the whole. A group without part in the match has a null data pointer. `out` holds
+  /// count entries.
   bool Match(std::string_view input, std::string_view* out, int count) const;
   /// For tests: whether the pattern runs without RE2.
   bool simple() const { return simple_; }

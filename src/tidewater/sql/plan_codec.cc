@@ -130,25 +130,40 @@ LogicalType DecodeType(const json& j) { return TypeFromText(j.get<std::string>()
 json EncodeValue(const Value& v) {
   if (v.IsNull()) return nullptr;
   switch (v.type().id()) {
-    case LogicalTypeId::SQLNULL: return nullptr;
-    case LogicalTypeId::BOOLEAN: return v.GetValueUnsafe<bool>();
-    case LogicalTypeId::TINYINT: return v.GetValueUnsafe<int8_t>();
-    case LogicalTypeId::SMALLINT: return v.GetValueUnsafe<int16_t>();
-    case LogicalTypeId::INTEGER: return v.GetValueUnsafe<int32_t>();
-    case LogicalTypeId::BIGINT: return v.GetValueUnsafe<int64_t>();
-    case LogicalTypeId::UTINYINT: return v.GetValueUnsafe<uint8_t>();
-    case LogicalTypeId::USMALLINT: return v.GetValueUnsafe<uint16_t>();
-    case LogicalTypeId::UINTEGER: return v.GetValueUnsafe<uint32_t>();
-    case LogicalTypeId::UBIGINT: return v.GetValueUnsafe<uint64_t>();
-    case LogicalTypeId::FLOAT: return std::bit_cast<uint32_t>(v.GetValueUnsafe<float>());
-    case LogicalTypeId::DOUBLE: return std::bit_cast<uint64_t>(v.GetValueUnsafe<double>());
-    case LogicalTypeId::DATE: return v.GetValueUnsafe<duckdb::date_t>().days;
-    case LogicalTypeId::TIME: return v.GetValueUnsafe<duckdb::dtime_t>().micros;
+    case LogicalTypeId::SQLNULL:
+      return nullptr;
+    case LogicalTypeId::BOOLEAN:
+      return v.GetValueUnsafe<bool>();
+    case LogicalTypeId::TINYINT:
+      return v.GetValueUnsafe<int8_t>();
+    case LogicalTypeId::SMALLINT:
+      return v.GetValueUnsafe<int16_t>();
+    case LogicalTypeId::INTEGER:
+      return v.GetValueUnsafe<int32_t>();
+    case LogicalTypeId::BIGINT:
+      return v.GetValueUnsafe<int64_t>();
+    case LogicalTypeId::UTINYINT:
+      return v.GetValueUnsafe<uint8_t>();
+    case LogicalTypeId::USMALLINT:
+      return v.GetValueUnsafe<uint16_t>();
+    case LogicalTypeId::UINTEGER:
+      return v.GetValueUnsafe<uint32_t>();
+    case LogicalTypeId::UBIGINT:
+      return v.GetValueUnsafe<uint64_t>();
+    case LogicalTypeId::FLOAT:
+      return std::bit_cast<uint32_t>(v.GetValueUnsafe<float>());
+    case LogicalTypeId::DOUBLE:
+      return std::bit_cast<uint64_t>(v.GetValueUnsafe<double>());
+    case LogicalTypeId::DATE:
+      return v.GetValueUnsafe<duckdb::date_t>().days;
+    case LogicalTypeId::TIME:
+      return v.GetValueUnsafe<duckdb::dtime_t>().micros;
     case LogicalTypeId::TIMESTAMP:
     case LogicalTypeId::TIMESTAMP_SEC:
     case LogicalTypeId::TIMESTAMP_MS:
     case LogicalTypeId::TIMESTAMP_NS:
-    case LogicalTypeId::TIMESTAMP_TZ: return v.GetValueUnsafe<int64_t>();
+    case LogicalTypeId::TIMESTAMP_TZ:
+      return v.GetValueUnsafe<int64_t>();
     case LogicalTypeId::INTERVAL: {
       auto i = v.GetValueUnsafe<duckdb::interval_t>();
       return json::array({i.months, i.days, i.micros});
@@ -156,9 +171,12 @@ json EncodeValue(const Value& v) {
     case LogicalTypeId::HUGEINT:
     case LogicalTypeId::UHUGEINT:
     case LogicalTypeId::DECIMAL:
-    case LogicalTypeId::UUID: return v.ToString();
-    case LogicalTypeId::VARCHAR: return duckdb::StringValue::Get(v);
-    case LogicalTypeId::BLOB: return Hex(duckdb::StringValue::Get(v));
+    case LogicalTypeId::UUID:
+      return v.ToString();
+    case LogicalTypeId::VARCHAR:
+      return duckdb::StringValue::Get(v);
+    case LogicalTypeId::BLOB:
+      return Hex(duckdb::StringValue::Get(v));
     case LogicalTypeId::LIST:
     case LogicalTypeId::ARRAY:
     case LogicalTypeId::STRUCT: {
@@ -169,7 +187,8 @@ json EncodeValue(const Value& v) {
       for (auto& c : children) out.push_back(EncodeValue(c));
       return out;
     }
-    default: throw Unsupported("a constant of type " + v.type().ToString());
+    default:
+      throw Unsupported("a constant of type " + v.type().ToString());
   }
 }
 
@@ -177,24 +196,42 @@ Value DecodeValue(const json& j, const LogicalType& type, int depth = 0) {
   if (depth > 64) throw Corrupt("a constant is nested too deeply");
   if (j.is_null()) return Value(type);
   switch (type.id()) {
-    case LogicalTypeId::BOOLEAN: return Value::BOOLEAN(j.get<bool>());
-    case LogicalTypeId::TINYINT: return Value::TINYINT(j.get<int8_t>());
-    case LogicalTypeId::SMALLINT: return Value::SMALLINT(j.get<int16_t>());
-    case LogicalTypeId::INTEGER: return Value::INTEGER(j.get<int32_t>());
-    case LogicalTypeId::BIGINT: return Value::BIGINT(j.get<int64_t>());
-    case LogicalTypeId::UTINYINT: return Value::UTINYINT(j.get<uint8_t>());
-    case LogicalTypeId::USMALLINT: return Value::USMALLINT(j.get<uint16_t>());
-    case LogicalTypeId::UINTEGER: return Value::UINTEGER(j.get<uint32_t>());
-    case LogicalTypeId::UBIGINT: return Value::UBIGINT(j.get<uint64_t>());
-    case LogicalTypeId::FLOAT: return Value::FLOAT(std::bit_cast<float>(j.get<uint32_t>()));
-    case LogicalTypeId::DOUBLE: return Value::DOUBLE(std::bit_cast<double>(j.get<uint64_t>()));
-    case LogicalTypeId::DATE: return Value::DATE(duckdb::date_t(j.get<int32_t>()));
-    case LogicalTypeId::TIME: return Value::TIME(duckdb::dtime_t(j.get<int64_t>()));
-    case LogicalTypeId::TIMESTAMP: return Value::TIMESTAMP(duckdb::timestamp_t(j.get<int64_t>()));
-    case LogicalTypeId::TIMESTAMP_SEC: return Value::TIMESTAMPSEC(duckdb::timestamp_sec_t(j.get<int64_t>()));
-    case LogicalTypeId::TIMESTAMP_MS: return Value::TIMESTAMPMS(duckdb::timestamp_ms_t(j.get<int64_t>()));
-    case LogicalTypeId::TIMESTAMP_NS: return Value::TIMESTAMPNS(duckdb::timestamp_ns_t(j.get<int64_t>()));
-    case LogicalTypeId::TIMESTAMP_TZ: return Value::TIMESTAMPTZ(duckdb::timestamp_tz_t(j.get<int64_t>()));
+    case LogicalTypeId::BOOLEAN:
+      return Value::BOOLEAN(j.get<bool>());
+    case LogicalTypeId::TINYINT:
+      return Value::TINYINT(j.get<int8_t>());
+    case LogicalTypeId::SMALLINT:
+      return Value::SMALLINT(j.get<int16_t>());
+    case LogicalTypeId::INTEGER:
+      return Value::INTEGER(j.get<int32_t>());
+    case LogicalTypeId::BIGINT:
+      return Value::BIGINT(j.get<int64_t>());
+    case LogicalTypeId::UTINYINT:
+      return Value::UTINYINT(j.get<uint8_t>());
+    case LogicalTypeId::USMALLINT:
+      return Value::USMALLINT(j.get<uint16_t>());
+    case LogicalTypeId::UINTEGER:
+      return Value::UINTEGER(j.get<uint32_t>());
+    case LogicalTypeId::UBIGINT:
+      return Value::UBIGINT(j.get<uint64_t>());
+    case LogicalTypeId::FLOAT:
+      return Value::FLOAT(std::bit_cast<float>(j.get<uint32_t>()));
+    case LogicalTypeId::DOUBLE:
+      return Value::DOUBLE(std::bit_cast<double>(j.get<uint64_t>()));
+    case LogicalTypeId::DATE:
+      return Value::DATE(duckdb::date_t(j.get<int32_t>()));
+    case LogicalTypeId::TIME:
+      return Value::TIME(duckdb::dtime_t(j.get<int64_t>()));
+    case LogicalTypeId::TIMESTAMP:
+      return Value::TIMESTAMP(duckdb::timestamp_t(j.get<int64_t>()));
+    case LogicalTypeId::TIMESTAMP_SEC:
+      return Value::TIMESTAMPSEC(duckdb::timestamp_sec_t(j.get<int64_t>()));
+    case LogicalTypeId::TIMESTAMP_MS:
+      return Value::TIMESTAMPMS(duckdb::timestamp_ms_t(j.get<int64_t>()));
+    case LogicalTypeId::TIMESTAMP_NS:
+      return Value::TIMESTAMPNS(duckdb::timestamp_ns_t(j.get<int64_t>()));
+    case LogicalTypeId::TIMESTAMP_TZ:
+      return Value::TIMESTAMPTZ(duckdb::timestamp_tz_t(j.get<int64_t>()));
     case LogicalTypeId::INTERVAL: {
       if (!j.is_array() || j.size() != 3) throw Corrupt("an interval has three parts");
       return Value::INTERVAL(j[0].get<int32_t>(), j[1].get<int32_t>(), j[2].get<int64_t>());
@@ -202,7 +239,8 @@ Value DecodeValue(const json& j, const LogicalType& type, int depth = 0) {
     case LogicalTypeId::HUGEINT:
     case LogicalTypeId::UHUGEINT:
     case LogicalTypeId::DECIMAL:
-    case LogicalTypeId::UUID: return Value(j.get<std::string>()).DefaultCastAs(type);
+    case LogicalTypeId::UUID:
+      return Value(j.get<std::string>()).DefaultCastAs(type);
     case LogicalTypeId::VARCHAR: {
       Value v(j.get<std::string>());
       v.Reinterpret(type);
@@ -215,7 +253,8 @@ Value DecodeValue(const json& j, const LogicalType& type, int depth = 0) {
     case LogicalTypeId::LIST:
     case LogicalTypeId::ARRAY: {
       duckdb::vector<Value> children;
-      auto child = type.id() == LogicalTypeId::LIST ? duckdb::ListType::GetChildType(type) : duckdb::ArrayType::GetChildType(type);
+      auto child = type.id() == LogicalTypeId::LIST ? duckdb::ListType::GetChildType(type)
+                                                    : duckdb::ArrayType::GetChildType(type);
       for (auto& c : j) children.push_back(DecodeValue(c, child, depth + 1));
       if (type.id() == LogicalTypeId::LIST) return Value::LIST(child, std::move(children));
       if (children.size() != duckdb::ArrayType::GetSize(type)) throw Corrupt("an array of another size");
@@ -228,7 +267,8 @@ Value DecodeValue(const json& j, const LogicalType& type, int depth = 0) {
       for (size_t i = 0; i < fields.size(); i++) children.push_back(DecodeValue(j[i], fields[i].second, depth + 1));
       return Value::STRUCT(type, std::move(children));
     }
-    default: throw Corrupt("a constant of type " + type.ToString());
+    default:
+      throw Corrupt("a constant of type " + type.ToString());
   }
 }
 
@@ -250,7 +290,8 @@ json EncodeExpression(const duckdb::Expression& e) {
       out = {{"ref", e.Cast<duckdb::BoundReferenceExpression>().index}, {"type", EncodeType(e.return_type)}};
       break;
     case ExpressionClass::BOUND_CONSTANT:
-      out = {{"const", EncodeValue(e.Cast<duckdb::BoundConstantExpression>().value)}, {"type", EncodeType(e.return_type)}};
+      out = {{"const", EncodeValue(e.Cast<duckdb::BoundConstantExpression>().value)},
+             {"type", EncodeType(e.return_type)}};
       break;
     case ExpressionClass::BOUND_FUNCTION: {
       auto& f = e.Cast<duckdb::BoundFunctionExpression>();
@@ -284,7 +325,9 @@ json EncodeExpression(const duckdb::Expression& e) {
     case ExpressionClass::BOUND_OPERATOR: {
       auto word = Operators().To(e.GetExpressionType());
       if (!word) throw Unsupported("the expression " + e.ToString());
-      out = {{"op", word}, {"args", EncodeAll(e.Cast<duckdb::BoundOperatorExpression>().children)}, {"type", EncodeType(e.return_type)}};
+      out = {{"op", word},
+             {"args", EncodeAll(e.Cast<duckdb::BoundOperatorExpression>().children)},
+             {"type", EncodeType(e.return_type)}};
       break;
     }
     case ExpressionClass::BOUND_CASE: {
@@ -292,7 +335,8 @@ json EncodeExpression(const duckdb::Expression& e) {
       json checks = json::array();
       for (auto& check : c.case_checks)
         checks.push_back(json::array({EncodeExpression(*check.when_expr), EncodeExpression(*check.then_expr)}));
-      out = {{"case", std::move(checks)}, {"else", EncodeExpression(*c.else_expr)}, {"type", EncodeType(e.return_type)}};
+      out = {
+          {"case", std::move(checks)}, {"else", EncodeExpression(*c.else_expr)}, {"type", EncodeType(e.return_type)}};
       break;
     }
     case ExpressionClass::BOUND_BETWEEN: {
@@ -304,7 +348,8 @@ json EncodeExpression(const duckdb::Expression& e) {
              {"upper_inclusive", b.upper_inclusive}};
       break;
     }
-    default: throw Unsupported("the expression " + e.ToString());
+    default:
+      throw Unsupported("the expression " + e.ToString());
   }
   if (!e.alias.empty()) out["name"] = e.alias;
   return out;
@@ -321,8 +366,9 @@ class Decoder {
     node->id = j.at("id").get<int>();
     for (auto& i : j.at("inputs")) node->inputs.push_back(Node(i, depth + 1));
     static const std::map<NodeKind, std::pair<size_t, size_t>> kInputs = {
-        {NodeKind::kScan, {0, 0}},      {NodeKind::kFilter, {1, 1}},   {NodeKind::kProject, {1, 1}},      {NodeKind::kJoin, {2, 2}},
-        {NodeKind::kAggregate, {1, 1}}, {NodeKind::kDistinct, {1, 1}}, {NodeKind::kUnionAll, {1, 10000}}, {NodeKind::kValues, {0, 0}}};
+        {NodeKind::kScan, {0, 0}},         {NodeKind::kFilter, {1, 1}},    {NodeKind::kProject, {1, 1}},
+        {NodeKind::kJoin, {2, 2}},         {NodeKind::kAggregate, {1, 1}}, {NodeKind::kDistinct, {1, 1}},
+        {NodeKind::kUnionAll, {1, 10000}}, {NodeKind::kValues, {0, 0}}};
     auto [least, most] = kInputs.at(node->kind);
     if (node->inputs.size() < least || node->inputs.size() > most) throw Corrupt("a node has a wrong number of inputs");
     for (auto& t : j.at("types")) node->types.push_back(DecodeType(t));
@@ -353,11 +399,13 @@ class Decoder {
         node->right_keys = All(j.at("right_keys"), node->inputs[1]->types);
         node->null_equal = j.at("null_equal").get<std::vector<bool>>();
         Expect(node->left_keys.size() == node->right_keys.size() && node->left_keys.size() == node->null_equal.size());
-        for (size_t i = 0; i < node->left_keys.size(); i++) Expect(node->left_keys[i]->return_type == node->right_keys[i]->return_type);
+        for (size_t i = 0; i < node->left_keys.size(); i++)
+          Expect(node->left_keys[i]->return_type == node->right_keys[i]->return_type);
         node->residual = Maybe(j, "residual", input);
         node->output = j.at("output").get<std::vector<uint32_t>>();
         Expect(node->output.size() == node->types.size());
-        for (size_t i = 0; i < node->output.size(); i++) Expect(node->output[i] < input.size() && input[node->output[i]] == node->types[i]);
+        for (size_t i = 0; i < node->output.size(); i++)
+          Expect(node->output[i] < input.size() && input[node->output[i]] == node->types[i]);
         break;
       }
       case NodeKind::kAggregate: {
@@ -374,11 +422,13 @@ class Decoder {
         }
         Expect(node->types.size() == node->groups.size() + node->aggregates.size());
         for (size_t i = 0; i < node->types.size(); i++)
-          Expect(node->types[i] ==
-                 (i < node->groups.size() ? node->groups[i]->return_type : node->aggregates[i - node->groups.size()].type));
+          Expect(node->types[i] == (i < node->groups.size() ? node->groups[i]->return_type
+                                                            : node->aggregates[i - node->groups.size()].type));
         break;
       }
-      case NodeKind::kDistinct: Expect(node->types == input); break;
+      case NodeKind::kDistinct:
+        Expect(node->types == input);
+        break;
       case NodeKind::kUnionAll:
         for (auto& i : node->inputs) Expect(i->types == node->types);
         break;
@@ -438,14 +488,17 @@ class Decoder {
     }
     if (j.contains("cast")) {
       // AddCastToType leaves out a cast between equal types, which the encoder never writes.
-      return duckdb::BoundCastExpression::AddCastToType(context_, Expression(j["cast"], input, depth), type(), j.value("try", false));
+      return duckdb::BoundCastExpression::AddCastToType(context_, Expression(j["cast"], input, depth), type(),
+                                                        j.value("try", false));
     }
     if (j.contains("cmp"))
       return make_uniq<duckdb::BoundComparisonExpression>(Comparisons().From(j["cmp"].get<std::string>()),
-                                                          Expression(j.at("left"), input, depth), Expression(j.at("right"), input, depth));
+                                                          Expression(j.at("left"), input, depth),
+                                                          Expression(j.at("right"), input, depth));
     if (j.contains("and") || j.contains("or")) {
       bool is_and = j.contains("and");
-      auto e = make_uniq<duckdb::BoundConjunctionExpression>(is_and ? ExpressionType::CONJUNCTION_AND : ExpressionType::CONJUNCTION_OR);
+      auto e = make_uniq<duckdb::BoundConjunctionExpression>(is_and ? ExpressionType::CONJUNCTION_AND
+                                                                    : ExpressionType::CONJUNCTION_OR);
       e->children = children(j[is_and ? "and" : "or"]);
       if (e->children.empty()) throw Corrupt("an empty conjunction");
       return e;
@@ -468,31 +521,39 @@ class Decoder {
       return e;
     }
     if (j.contains("between"))
-      return make_uniq<duckdb::BoundBetweenExpression>(Expression(j["between"], input, depth), Expression(j.at("lower"), input, depth),
-                                                       Expression(j.at("upper"), input, depth), j.at("lower_inclusive").get<bool>(),
-                                                       j.at("upper_inclusive").get<bool>());
+      return make_uniq<duckdb::BoundBetweenExpression>(
+          Expression(j["between"], input, depth), Expression(j.at("lower"), input, depth),
+          Expression(j.at("upper"), input, depth), j.at("lower_inclusive").get<bool>(),
+          j.at("upper_inclusive").get<bool>());
     throw Corrupt("an expression of unknown kind");
   }
 
-  ExpressionPtr Function(const std::string& name, duckdb::vector<ExpressionPtr> arguments, const LogicalType& type, bool is_operator,
-                         const std::vector<LogicalType>& bound_as) {
-    if (!bound_as.empty() && bound_as.size() != arguments.size()) throw Corrupt("a function has a wrong number of arguments");
+  ExpressionPtr Function(const std::string& name, duckdb::vector<ExpressionPtr> arguments, const LogicalType& type,
+                         bool is_operator, const std::vector<LogicalType>& bound_as) {
+    if (!bound_as.empty() && bound_as.size() != arguments.size())
+      throw Corrupt("a function has a wrong number of arguments");
     duckdb::vector<ExpressionPtr> real;
     if (!bound_as.empty()) {
       real = std::move(arguments);
       arguments.clear();
-      for (auto& t : bound_as) arguments.push_back(make_uniq<duckdb::BoundReferenceExpression>(t, 0));  // a NULL constant would fold
+      for (auto& t : bound_as)
+        arguments.push_back(make_uniq<duckdb::BoundReferenceExpression>(t, 0));  // a NULL constant would fold
     }
     duckdb::ErrorData error;
-    auto e = duckdb::FunctionBinder(context_).BindScalarFunction(DEFAULT_SCHEMA, name, std::move(arguments), error, is_operator);
-    if (error.HasError()) throw Unbound("the function " + name + " of a stored plan cannot be bound: " + error.RawMessage());
+    auto e = duckdb::FunctionBinder(context_).BindScalarFunction(DEFAULT_SCHEMA, name, std::move(arguments), error,
+                                                                 is_operator);
+    if (error.HasError())
+      throw Unbound("the function " + name + " of a stored plan cannot be bound: " + error.RawMessage());
     if (e->return_type != type)
-      throw Unbound("the function " + name + " of a stored plan gives " + e->return_type.ToString() + " instead of " + type.ToString());
+      throw Unbound("the function " + name + " of a stored plan gives " + e->return_type.ToString() + " instead of " +
+                    type.ToString());
     if (!real.empty()) {
-      if (e->GetExpressionClass() != ExpressionClass::BOUND_FUNCTION) throw Unbound("the function " + name + " of a stored plan is none any more");
+      if (e->GetExpressionClass() != ExpressionClass::BOUND_FUNCTION)
+        throw Unbound("the function " + name + " of a stored plan is none any more");
       auto& f = e->Cast<duckdb::BoundFunctionExpression>();
       for (size_t i = 0; i < real.size(); i++)
-        if (real[i]->return_type != f.children[i]->return_type) throw Unbound("the function " + name + " of a stored plan takes other types");
+        if (real[i]->return_type != f.children[i]->return_type)
+          throw Unbound("the function " + name + " of a stored plan takes other types");
       f.children = std::move(real);
     }
     return e;
@@ -514,7 +575,9 @@ json EncodeNode(const PlanNode& node) {
       out["columns"] = node.columns;
       break;
     case NodeKind::kFilter:
-    case NodeKind::kProject: out["expressions"] = EncodeAll(node.expressions); break;
+    case NodeKind::kProject:
+      out["expressions"] = EncodeAll(node.expressions);
+      break;
     case NodeKind::kJoin:
       out["join"] = node.join_type == dataflow::JoinType::kInner ? "inner" : "left";
       out["left_keys"] = EncodeAll(node.left_keys);
@@ -537,7 +600,8 @@ json EncodeNode(const PlanNode& node) {
       break;
     }
     case NodeKind::kDistinct:
-    case NodeKind::kUnionAll: break;
+    case NodeKind::kUnionAll:
+      break;
     case NodeKind::kValues: {
       json rows = json::array();
       for (auto& row : node.rows) {

@@ -52,10 +52,12 @@ void CheckExpression(const duckdb::Expression& e) {
     auto& f = e.Cast<duckdb::BoundFunctionExpression>();
     switch (f.function.GetStability()) {
       case duckdb::FunctionStability::VOLATILE:
-        Refuse(fmt::format("the volatile function {}()", f.function.name), "Its value would differ each time a row is computed.");
+        Refuse(fmt::format("the volatile function {}()", f.function.name),
+               "Its value would differ each time a row is computed.");
       case duckdb::FunctionStability::CONSISTENT_WITHIN_QUERY:
         Refuse(fmt::format("{}(), which depends on the time or the session,", f.function.name));
-      default: break;
+      default:
+        break;
     }
   }
   if (e.GetExpressionClass() == ExpressionClass::BOUND_PARAMETER)
@@ -64,14 +66,15 @@ void CheckExpression(const duckdb::Expression& e) {
 }
 
 void CheckOperator(LogicalOperator& op) {
-  duckdb::LogicalOperatorVisitor::EnumerateExpressions(op, [](duckdb::unique_ptr<duckdb::Expression>* e) { CheckExpression(**e); });
+  duckdb::LogicalOperatorVisitor::EnumerateExpressions(
+      op, [](duckdb::unique_ptr<duckdb::Expression>* e) { CheckExpression(**e); });
   for (auto& c : op.children) CheckOperator(*c);
 }
 
-// --- Optimizing: an allow-list. Left out on purpose: statistics_propagation, compressed_materialization, top_n and the like (they bake the
-// present contents or batch execution into the plan), in_clause (turns an IN list into a join), sum_rewriter (changes overflow),
-// regex_range, build_side and filter pushdown of joins (batch execution), common_subplan (makes CTEs that we inline again), column
-// pruning (Prune below does it on our plan).
+// --- Optimizing: an allow-list. Left out on purpose: statistics_propagation, compressed_materialization, top_n and the
+// like (they bake the present contents or batch execution into the plan), in_clause (turns an IN list into a join),
+// sum_rewriter (changes overflow), regex_range, build_side and filter pushdown of joins (batch execution),
+// common_subplan (makes CTEs that we inline again), column pruning (Prune below does it on our plan).
 
 bool HasCrossProduct(const LogicalOperator& op) {
   if (op.type == LogicalOperatorType::LOGICAL_CROSS_PRODUCT) return true;
@@ -162,25 +165,34 @@ class Lowering {
 
   NodePtr Lower(LogicalOperator& op) {
     switch (op.type) {
-      case LogicalOperatorType::LOGICAL_GET: return LowerGet(op.Cast<duckdb::LogicalGet>());
-      case LogicalOperatorType::LOGICAL_FILTER: return LowerFilter(op.Cast<duckdb::LogicalFilter>());
-      case LogicalOperatorType::LOGICAL_PROJECTION: return LowerProjection(op.Cast<duckdb::LogicalProjection>());
+      case LogicalOperatorType::LOGICAL_GET:
+        return LowerGet(op.Cast<duckdb::LogicalGet>());
+      case LogicalOperatorType::LOGICAL_FILTER:
+        return LowerFilter(op.Cast<duckdb::LogicalFilter>());
+      case LogicalOperatorType::LOGICAL_PROJECTION:
+        return LowerProjection(op.Cast<duckdb::LogicalProjection>());
       case LogicalOperatorType::LOGICAL_COMPARISON_JOIN:
       case LogicalOperatorType::LOGICAL_ANY_JOIN:
-      case LogicalOperatorType::LOGICAL_CROSS_PRODUCT: return LowerJoin(op);
-      case LogicalOperatorType::LOGICAL_AGGREGATE_AND_GROUP_BY: return LowerAggregate(op.Cast<duckdb::LogicalAggregate>());
+      case LogicalOperatorType::LOGICAL_CROSS_PRODUCT:
+        return LowerJoin(op);
+      case LogicalOperatorType::LOGICAL_AGGREGATE_AND_GROUP_BY:
+        return LowerAggregate(op.Cast<duckdb::LogicalAggregate>());
       case LogicalOperatorType::LOGICAL_DISTINCT: {
         auto& distinct = op.Cast<duckdb::LogicalDistinct>();
         if (distinct.distinct_type == duckdb::DistinctType::DISTINCT_ON) Refuse("DISTINCT ON");
         return Over(NodeKind::kDistinct, Lower(*op.children[0]));
       }
-      case LogicalOperatorType::LOGICAL_UNION: return LowerUnion(op);
-      case LogicalOperatorType::LOGICAL_EXCEPT: Refuse("EXCEPT");
-      case LogicalOperatorType::LOGICAL_INTERSECT: Refuse("INTERSECT");
+      case LogicalOperatorType::LOGICAL_UNION:
+        return LowerUnion(op);
+      case LogicalOperatorType::LOGICAL_EXCEPT:
+        Refuse("EXCEPT");
+      case LogicalOperatorType::LOGICAL_INTERSECT:
+        Refuse("INTERSECT");
       case LogicalOperatorType::LOGICAL_DUMMY_SCAN:
       case LogicalOperatorType::LOGICAL_EXPRESSION_GET:
       case LogicalOperatorType::LOGICAL_EMPTY_RESULT:
-      case LogicalOperatorType::LOGICAL_CHUNK_GET: return LowerValues(op);
+      case LogicalOperatorType::LOGICAL_CHUNK_GET:
+        return LowerValues(op);
       case LogicalOperatorType::LOGICAL_MATERIALIZED_CTE: {
         auto& cte = op.Cast<duckdb::LogicalMaterializedCTE>();
         ctes_[cte.table_index] = op.children[0].get();
@@ -191,20 +203,31 @@ class Lowering {
         if (it == ctes_.end()) Refuse("WITH RECURSIVE");
         return Lower(*it->second);
       }
-      case LogicalOperatorType::LOGICAL_RECURSIVE_CTE: Refuse("WITH RECURSIVE");
-      case LogicalOperatorType::LOGICAL_ORDER_BY: Refuse("ORDER BY", "Put ORDER BY into the query that reads the view.");
+      case LogicalOperatorType::LOGICAL_RECURSIVE_CTE:
+        Refuse("WITH RECURSIVE");
+      case LogicalOperatorType::LOGICAL_ORDER_BY:
+        Refuse("ORDER BY", "Put ORDER BY into the query that reads the view.");
       case LogicalOperatorType::LOGICAL_LIMIT:
-      case LogicalOperatorType::LOGICAL_TOP_N: Refuse("LIMIT");
-      case LogicalOperatorType::LOGICAL_WINDOW: Refuse("a window function (OVER)");
+      case LogicalOperatorType::LOGICAL_TOP_N:
+        Refuse("LIMIT");
+      case LogicalOperatorType::LOGICAL_WINDOW:
+        Refuse("a window function (OVER)");
       case LogicalOperatorType::LOGICAL_DELIM_JOIN:
       case LogicalOperatorType::LOGICAL_DELIM_GET:
-      case LogicalOperatorType::LOGICAL_DEPENDENT_JOIN: Refuse("a correlated subquery");
-      case LogicalOperatorType::LOGICAL_UNNEST: Refuse("unnest");
-      case LogicalOperatorType::LOGICAL_SAMPLE: Refuse("TABLESAMPLE");
-      case LogicalOperatorType::LOGICAL_PIVOT: Refuse("PIVOT");
-      case LogicalOperatorType::LOGICAL_ASOF_JOIN: Refuse("ASOF JOIN");
-      case LogicalOperatorType::LOGICAL_POSITIONAL_JOIN: Refuse("POSITIONAL JOIN");
-      default: Refuse(duckdb::LogicalOperatorToString(op.type));
+      case LogicalOperatorType::LOGICAL_DEPENDENT_JOIN:
+        Refuse("a correlated subquery");
+      case LogicalOperatorType::LOGICAL_UNNEST:
+        Refuse("unnest");
+      case LogicalOperatorType::LOGICAL_SAMPLE:
+        Refuse("TABLESAMPLE");
+      case LogicalOperatorType::LOGICAL_PIVOT:
+        Refuse("PIVOT");
+      case LogicalOperatorType::LOGICAL_ASOF_JOIN:
+        Refuse("ASOF JOIN");
+      case LogicalOperatorType::LOGICAL_POSITIONAL_JOIN:
+        Refuse("POSITIONAL JOIN");
+      default:
+        Refuse(duckdb::LogicalOperatorToString(op.type));
     }
   }
 
@@ -279,20 +302,27 @@ class Lowering {
 
   NodePtr LowerJoin(LogicalOperator& op) {
     auto type = duckdb::JoinType::INNER;
-    auto join = op.type == LogicalOperatorType::LOGICAL_CROSS_PRODUCT ? nullptr : static_cast<duckdb::LogicalJoin*>(&op);
+    auto join =
+        op.type == LogicalOperatorType::LOGICAL_CROSS_PRODUCT ? nullptr : static_cast<duckdb::LogicalJoin*>(&op);
     if (join) type = join->join_type;
     switch (type) {
       case duckdb::JoinType::INNER:
       case duckdb::JoinType::LEFT:
-      case duckdb::JoinType::RIGHT: break;
-      case duckdb::JoinType::OUTER: Refuse("FULL JOIN");
-      case duckdb::JoinType::SINGLE: Refuse("a scalar subquery");
+      case duckdb::JoinType::RIGHT:
+        break;
+      case duckdb::JoinType::OUTER:
+        Refuse("FULL JOIN");
+      case duckdb::JoinType::SINGLE:
+        Refuse("a scalar subquery");
       case duckdb::JoinType::MARK:
       case duckdb::JoinType::SEMI:
-      case duckdb::JoinType::RIGHT_SEMI: Refuse("IN or EXISTS with a subquery", "Write it as a join with SELECT DISTINCT.");
+      case duckdb::JoinType::RIGHT_SEMI:
+        Refuse("IN or EXISTS with a subquery", "Write it as a join with SELECT DISTINCT.");
       case duckdb::JoinType::ANTI:
-      case duckdb::JoinType::RIGHT_ANTI: Refuse("NOT IN or NOT EXISTS with a subquery");
-      default: Refuse("this kind of join");
+      case duckdb::JoinType::RIGHT_ANTI:
+        Refuse("NOT IN or NOT EXISTS with a subquery");
+      default:
+        Refuse("this kind of join");
     }
     auto node = std::make_unique<PlanNode>();
     node->kind = NodeKind::kJoin;
@@ -304,17 +334,18 @@ class Lowering {
       auto& comparison = op.Cast<duckdb::LogicalComparisonJoin>();
       if (comparison.predicate) Refuse("this join condition");
       for (auto& condition : comparison.conditions) {
-        if (condition.comparison == ExpressionType::COMPARE_EQUAL || condition.comparison == ExpressionType::COMPARE_NOT_DISTINCT_FROM) {
-          TW_CHECK(condition.left->return_type == condition.right->return_type, "{} vs {}", condition.left->return_type.ToString(),
-                   condition.right->return_type.ToString());
+        if (condition.comparison == ExpressionType::COMPARE_EQUAL ||
+            condition.comparison == ExpressionType::COMPARE_NOT_DISTINCT_FROM) {
+          TW_CHECK(condition.left->return_type == condition.right->return_type, "{} vs {}",
+                   condition.left->return_type.ToString(), condition.right->return_type.ToString());
           node->left_keys.push_back(condition.left->Copy());
           node->right_keys.push_back(condition.right->Copy());
           node->null_equal.push_back(condition.comparison == ExpressionType::COMPARE_NOT_DISTINCT_FROM);
         } else {
           auto r = condition.right->Copy();
           Shift(*r, nl);
-          residual = And(std::move(residual),
-                         make_uniq<duckdb::BoundComparisonExpression>(condition.comparison, condition.left->Copy(), std::move(r)));
+          residual = And(std::move(residual), make_uniq<duckdb::BoundComparisonExpression>(
+                                                  condition.comparison, condition.left->Copy(), std::move(r)));
         }
       }
     } else if (op.type == LogicalOperatorType::LOGICAL_ANY_JOIN) {
@@ -357,15 +388,17 @@ class Lowering {
     auto equal = [](const ExpressionPtr& a, const ExpressionPtr& b) { return !a == !b && (!a || a->Equals(*b)); };
     for (idx_t i = 0; i < node.aggregates.size(); i++) {
       auto& a = node.aggregates[i];
-      if (a.kind == call.kind && a.distinct == call.distinct && a.type == call.type && equal(a.argument, call.argument) &&
-          equal(a.filter, call.filter))
+      if (a.kind == call.kind && a.distinct == call.distinct && a.type == call.type &&
+          equal(a.argument, call.argument) && equal(a.filter, call.filter))
         return node.groups.size() + i;
     }
     node.aggregates.push_back(std::move(call));
     return node.groups.size() + node.aggregates.size() - 1;
   }
 
-  static bool IsInteger(const LogicalType& type) { return type.IsIntegral() && type.id() != duckdb::LogicalTypeId::BIGNUM; }
+  static bool IsInteger(const LogicalType& type) {
+    return type.IsIntegral() && type.id() != duckdb::LogicalTypeId::BIGNUM;
+  }
 
   /// Adds what `e` needs to the node and gives its value over the node's output.
   ExpressionPtr LowerCall(PlanNode& node, BoundAggregateExpression& e) {
@@ -399,7 +432,8 @@ class Lowering {
       bool floating = argument.id() == duckdb::LogicalTypeId::DOUBLE;
       if (!decimal && !floating && !IsInteger(argument)) Refuse(fmt::format("{}() of {}", name, argument.ToString()));
       if (floating) return value(call(name == "sum" ? AggregateKind::kSum : AggregateKind::kAvg, LogicalType::DOUBLE));
-      auto sum_type = decimal ? LogicalType::DECIMAL(38, duckdb::DecimalType::GetScale(argument)) : LogicalType(LogicalType::HUGEINT);
+      auto sum_type = decimal ? LogicalType::DECIMAL(38, duckdb::DecimalType::GetScale(argument))
+                              : LogicalType(LogicalType::HUGEINT);
       auto sum = value(call(AggregateKind::kSum, sum_type));
       if (name == "sum") return duckdb::BoundCastExpression::AddCastToType(context_, std::move(sum), e.return_type);
       // avg = sum / count, so that a view which shows several of them keeps each once.
@@ -408,7 +442,8 @@ class Lowering {
       arguments.push_back(std::move(sum));
       arguments.push_back(std::move(count));
       duckdb::ErrorData error;
-      auto average = duckdb::FunctionBinder(context_).BindScalarFunction(DEFAULT_SCHEMA, "tw_average", std::move(arguments), error);
+      auto average = duckdb::FunctionBinder(context_).BindScalarFunction(DEFAULT_SCHEMA, "tw_average",
+                                                                         std::move(arguments), error);
       if (error.HasError()) error.Throw();
       return duckdb::BoundCastExpression::AddCastToType(context_, std::move(average), e.return_type);
     }
@@ -420,7 +455,8 @@ class Lowering {
     auto node = std::make_unique<PlanNode>();
     node->kind = NodeKind::kAggregate;
     auto input = Lower(*op.children[0]);
-    if (op.grouping_sets.size() == 1 && op.grouping_sets[0].size() != op.groups.size()) Refuse("GROUPING SETS, ROLLUP or CUBE");
+    if (op.grouping_sets.size() == 1 && op.grouping_sets[0].size() != op.groups.size())
+      Refuse("GROUPING SETS, ROLLUP or CUBE");
     for (auto& g : op.groups) node->groups.push_back(g->Copy());
     std::vector<ExpressionPtr> values;
     for (auto& e : op.expressions) {
@@ -465,7 +501,8 @@ class Lowering {
     for (auto& c : op.children) node->inputs.push_back(Lower(*c));
     node->types = op.types;
     node->names = node->inputs[0]->names;
-    for (auto& i : node->inputs) TW_CHECK(i->types == node->types, "{} vs {} columns", i->types.size(), node->types.size());
+    for (auto& i : node->inputs)
+      TW_CHECK(i->types == node->types, "{} vs {} columns", i->types.size(), node->types.size());
     if (set.setop_all) return node;
     return Over(NodeKind::kDistinct, std::move(node));
   }
@@ -483,7 +520,8 @@ class Lowering {
         node->rows.push_back({});
         for (size_t i = 0; i < row.size(); i++) {
           if (!row[i]->IsFoldable()) Refuse("VALUES that are not constant");
-          node->rows.back().push_back(duckdb::ExpressionExecutor::EvaluateScalar(context_, *row[i]).DefaultCastAs(op.types[i]));
+          node->rows.back().push_back(
+              duckdb::ExpressionExecutor::EvaluateScalar(context_, *row[i]).DefaultCastAs(op.types[i]));
         }
       }
     } else if (op.type == LogicalOperatorType::LOGICAL_CHUNK_GET) {
@@ -536,8 +574,9 @@ NodePtr Simplify(NodePtr node) {
         return Simplify(std::move(node));
       }
     }
-    if (in->kind == NodeKind::kUnionAll || in->kind == NodeKind::kAggregate || in->kind == NodeKind::kDistinct || in->kind == NodeKind::kJoin ||
-        in->kind == NodeKind::kScan || in->kind == NodeKind::kFilter || in->kind == NodeKind::kProject) {
+    if (in->kind == NodeKind::kUnionAll || in->kind == NodeKind::kAggregate || in->kind == NodeKind::kDistinct ||
+        in->kind == NodeKind::kJoin || in->kind == NodeKind::kScan || in->kind == NodeKind::kFilter ||
+        in->kind == NodeKind::kProject) {
       bool identity = node->expressions.size() == in->types.size();
       for (size_t i = 0; identity && i < node->expressions.size(); i++) identity = AsRef(*node->expressions[i]) == i;
       if (identity) {
@@ -556,6 +595,53 @@ NodePtr Simplify(NodePtr node) {
       in->types = node->types;
       in->names = node->names;
       return std::move(in);
+    }
+  }
+  return node;
+}
+
+template <class F>
+void ForEachInputExpression(PlanNode& aggregate, const F& f) {
+  for (auto& g : aggregate.groups) f(g);
+  for (auto& a : aggregate.aggregates) {
+    if (a.argument) f(a.argument);
+    if (a.filter) f(a.filter);
+  }
+}
+
+/// Projections below aggregates and joins go where what is above can do their work as well.
+NodePtr Absorb(NodePtr node) {
+  for (auto& i : node->inputs) i = Absorb(std::move(i));
+  if (node->kind == NodeKind::kAggregate && node->inputs[0]->kind == NodeKind::kProject) {
+    auto& in = node->inputs[0];
+    std::vector<int> uses(in->expressions.size());
+    ForEachInputExpression(
+        *node, [&](ExpressionPtr& e) { ForEachRef(*e, [&](BoundReferenceExpression& r) { uses[r.index]++; }); });
+    for (size_t i = 0; i < uses.size(); i++)
+      if (uses[i] > 1 && in->expressions[i]->GetExpressionClass() != ExpressionClass::BOUND_REF) return node;
+    ForEachInputExpression(*node, [&](ExpressionPtr& e) { Substitute(e, in->expressions); });
+    auto below = std::move(in->inputs[0]);
+    node->inputs[0] = std::move(below);
+    return node;
+  }
+  if (node->kind == NodeKind::kJoin) {
+    for (int side = 0; side < 2; side++) {
+      auto& in = node->inputs[size_t(side)];
+      if (in->kind != NodeKind::kProject) continue;
+      if (!std::all_of(in->expressions.begin(), in->expressions.end(), [](auto& e) { return AsRef(*e).has_value(); }))
+        continue;
+      auto old_left = node->inputs[0]->types.size();
+      auto below = std::move(in->inputs[0]);
+      auto project = std::move(in);
+      in = std::move(below);
+      auto new_left = node->inputs[0]->types.size();
+      auto place = [&](idx_t i) -> idx_t {
+        if (i < old_left) return side == 0 ? *AsRef(*project->expressions[i]) : i;
+        return new_left + (side == 1 ? *AsRef(*project->expressions[i - old_left]) : i - old_left);
+      };
+      for (auto& e : side == 0 ? node->left_keys : node->right_keys) Substitute(e, project->expressions);
+      if (node->residual) ForEachRef(*node->residual, [&](BoundReferenceExpression& r) { r.index = place(r.index); });
+      for (auto& o : node->output) o = uint32_t(place(o));
     }
   }
   return node;
@@ -651,7 +737,8 @@ std::map<uint32_t, uint32_t> Prune(PlanNode& node, Needed needed) {
       auto place = [&](uint32_t i) { return i < offset ? left_map.at(i) : right_map.at(i - offset) + new_offset; };
       for (auto& e : node.left_keys) Remap(*e, left_map);
       for (auto& e : node.right_keys) Remap(*e, right_map);
-      if (node.residual) ForEachRef(*node.residual, [&](BoundReferenceExpression& r) { r.index = place(uint32_t(r.index)); });
+      if (node.residual)
+        ForEachRef(*node.residual, [&](BoundReferenceExpression& r) { r.index = place(uint32_t(r.index)); });
       for (auto& o : node.output) o = place(o);
       return keep_output();
     }
@@ -743,7 +830,7 @@ LoweredView PlanViewQuery(duckdb::Connection& connection, const std::string& sql
   resolver.VisitOperator(*plan);
   auto node = Lowering(context).Lower(*plan);
   TW_CHECK(node->types == view.types, "{} vs {} columns", node->types.size(), view.types.size());
-  node = FoldValues(context, Simplify(std::move(node)));
+  node = FoldValues(context, Absorb(Simplify(std::move(node))));
   Needed all;
   for (uint32_t i = 0; i < node->types.size(); i++) all.insert(i);
   auto map = Prune(*node, all);

@@ -16,8 +16,9 @@ struct LoweredView {
   Types types;
 };
 
-/// Plans a view's query in `connection`, whose transaction is open. Throws DuckDB's exceptions and, through ThrowThroughDuckDB, ours
-/// (0A000 naming the construct that the dataflow does not know yet). `sql` is rewritten (rewrite.h) already.
+/// Plans a view's query in `connection`, whose transaction is open. Throws DuckDB's exceptions and, through
+/// ThrowThroughDuckDB, ours (0A000 naming the construct that the dataflow does not know yet). `sql` is rewritten
+/// (rewrite.h) already.
 LoweredView PlanViewQuery(duckdb::Connection& connection, const std::string& sql);
 
 }  // namespace tidewater::sql

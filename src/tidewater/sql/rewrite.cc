@@ -22,7 +22,7 @@ class Rewriter {
 
   Rewritten Columns() {
     while (tokens_[at_].kind != TokenKind::kEnd) {
-      bool after_name = at_ > 0 && tokens_[at_ - 1].IsName() && (at_ < 2 || tokens_[at_ - 2].Is(",") );
+      bool after_name = at_ > 0 && tokens_[at_ - 1].IsName() && (at_ < 2 || tokens_[at_ - 2].Is(","));
       if (after_name && IsNumeric(at_) && !Peek(1).Is("("))
         Replace(1, "DECIMAL(38,10)");
       else if (tokens_[at_].text == "pg_catalog" && Peek(1).Is("."))
@@ -37,7 +37,8 @@ class Rewriter {
   const Token& Peek(size_t ahead) const { return tokens_[std::min(at_ + ahead, tokens_.size() - 1)]; }
   const Token* Before() const { return at_ > 0 ? &tokens_[at_ - 1] : nullptr; }
   bool IsNumeric(size_t i) const {
-    return tokens_[i].kind == TokenKind::kWord && (tokens_[i].text == "numeric" || tokens_[i].text == "decimal" || tokens_[i].text == "dec");
+    return tokens_[i].kind == TokenKind::kWord &&
+           (tokens_[i].text == "numeric" || tokens_[i].text == "decimal" || tokens_[i].text == "dec");
   }
 
   /// The blanks before token at_: as written, or one blank where a comment stood.
@@ -57,6 +58,7 @@ class Rewriter {
       out_.text += ForceQuote(t.text);
     else
       out_.text += sql_.substr(t.begin, t.end - t.begin);
+    if (at_ == series_alias_) out_.text += "(" + sql_.substr(t.begin, t.end - t.begin) + ")";
     at_++;
   }
   void Replace(size_t count, const std::string& with) {
@@ -65,9 +67,30 @@ class Rewriter {
     out_.text += with;
     at_ += count;
     // Keeps what follows from growing together with the replacement.
-    if (tokens_[at_].begin == tokens_[at_ - 1].end && !with.empty() && !tokens_[at_].Is(")") && !tokens_[at_].Is(",") && !tokens_[at_].Is("::"))
+    if (tokens_[at_].begin == tokens_[at_ - 1].end && !with.empty() && !tokens_[at_].Is(")") && !tokens_[at_].Is(",") &&
+        !tokens_[at_].Is("::"))
       out_.text += ' ';
   }
+  /// "generate_series(...) s" names the column as well as the table.
+  void NoteSeriesAlias() {
+    size_t i = at_ + 1;
+    int depth = 0;
+    for (; tokens_[i].kind != TokenKind::kEnd; i++) {
+      if (tokens_[i].Is("(")) depth++;
+      if (tokens_[i].Is(")") && --depth == 0) break;
+    }
+    auto next = [&](size_t k) -> const Token& { return tokens_[std::min(k, tokens_.size() - 1)]; };
+    size_t alias = i + 1;
+    if (next(alias).Is("as")) alias++;
+    static const std::set<std::string> words = {
+        "where", "on",   "order", "group",   "having", "limit", "offset", "union",  "join",   "left",      "right",
+        "inner", "full", "cross", "natural", "as",     "from",  "with",   "window", "except", "intersect", "using",
+        "and",   "or",   "fetch", "for",     "then",   "end",   "else",   "when",   "is",     "in"};
+    bool named = next(alias).kind == TokenKind::kQuotedWord ||
+                 (next(alias).kind == TokenKind::kWord && !words.count(next(alias).text));
+    if (named && !next(alias + 1).Is("(")) series_alias_ = alias;
+  }
+
   void Skip(size_t count) {
     Gap();
     at_ += count;
@@ -85,7 +108,8 @@ class Rewriter {
     std::string op;
     count = 0;
     while (tokens_[i + count].kind == TokenKind::kSymbol && tokens_[i + count].text.size() == 1 &&
-           std::strchr(kCharacters, tokens_[i + count].text[0]) && (count == 0 || tokens_[i + count].begin == tokens_[i + count - 1].end)) {
+           std::strchr(kCharacters, tokens_[i + count].text[0]) &&
+           (count == 0 || tokens_[i + count].begin == tokens_[i + count - 1].end)) {
       op += tokens_[i + count].text;
       count++;
     }
@@ -96,12 +120,14 @@ class Rewriter {
     if (!t) return false;
     return t->kind == TokenKind::kString || t->kind == TokenKind::kNumber || t->kind == TokenKind::kParameter ||
            t->kind == TokenKind::kQuotedWord || t->Is(")") || t->Is("]") ||
-           (t->kind == TokenKind::kWord && t->text != "select" && t->text != "where" && t->text != "and" && t->text != "or" &&
-            t->text != "not" && t->text != "when" && t->text != "then" && t->text != "else" && t->text != "on" && t->text != "having");
+           (t->kind == TokenKind::kWord && t->text != "select" && t->text != "where" && t->text != "and" &&
+            t->text != "or" && t->text != "not" && t->text != "when" && t->text != "then" && t->text != "else" &&
+            t->text != "on" && t->text != "having");
   }
 
   static const std::string* RegexOperator(const std::string& op) {
-    static const std::map<std::string, std::string> names = {{"~", "~@"}, {"~*", "~*@"}, {"!~", "!~@"}, {"!~*", "!~*@"}};
+    static const std::map<std::string, std::string> names = {
+        {"~", "~@"}, {"~*", "~*@"}, {"!~", "!~@"}, {"!~*", "!~*@"}};
     auto it = names.find(op);
     return it == names.end() ? nullptr : &it->second;
   }
@@ -125,6 +151,7 @@ class Rewriter {
     if (t.kind == TokenKind::kString) return CastOfLiteral();
     if (!t.IsName()) return false;
     bool dotted = Before() && Before()->Is(".");
+    if (!dotted && CastOfColumn()) return true;
     if (t.text == "pg_catalog" && Peek(1).Is(".") && !dotted) {
       Skip(2);
       return true;
@@ -136,13 +163,16 @@ class Rewriter {
     if (t.kind != TokenKind::kWord || dotted) return false;
     if (t.text == "operator" && Peek(1).Is("(")) return OperatorClause();
     if (t.text == "collate") return Collate();
-    if (IsNumeric(at_) && !Peek(1).Is("(") && Before() && (Before()->Is("::") || (Before()->Is("as") && Peek(1).Is(")")))) {
+    if (t.text == "generate_series" && Peek(1).Is("(")) NoteSeriesAlias();
+    if (IsNumeric(at_) && !Peek(1).Is("(") && Before() &&
+        (Before()->Is("::") || (Before()->Is("as") && Peek(1).Is(")")))) {
       Replace(1, "DECIMAL(38,10)");
       return true;
     }
     static const std::map<std::string, std::string> keywords = {
-        {"current_user", "tw_current_user()"}, {"session_user", "tw_current_user()"},     {"current_role", "tw_current_user()"},
-        {"user", "tw_current_user()"},         {"current_catalog", "current_database()"}, {"current_schema", "current_schema()"}};
+        {"current_user", "tw_current_user()"},     {"session_user", "tw_current_user()"},
+        {"current_role", "tw_current_user()"},     {"user", "tw_current_user()"},
+        {"current_catalog", "current_database()"}, {"current_schema", "current_schema()"}};
     auto it = keywords.find(t.text);
     if (it != keywords.end() && !Peek(1).Is("(") && !Peek(1).Is(".") && !(Before() && Before()->Is("as"))) {
       Replace(1, it->second);
@@ -151,11 +181,28 @@ class Rewriter {
     return false;
   }
 
+  static bool IsRegType(const std::string& name) {
+    return name == "regclass" || name == "regtype" || name == "regproc" || name == "regnamespace";
+  }
+
+  /// c.oid::regclass and its like: the name behind the number.
+  bool CastOfColumn() {
+    size_t n = 1;
+    while (n < 5 && Peek(n).Is(".") && Peek(n + 1).IsName()) n += 2;
+    if (!Peek(n).Is("::")) return false;
+    size_t type = Peek(n + 1).text == "pg_catalog" && Peek(n + 2).Is(".") ? n + 3 : n + 1;
+    if (!IsRegType(Peek(type).text)) return false;
+    std::string column;
+    for (size_t i = 0; i < n; i++) column += sql_.substr(Peek(i).begin, Peek(i).end - Peek(i).begin);
+    Replace(type + 1, "tw_" + Peek(type).text + "(" + column + ")");
+    return true;
+  }
+
   bool CastOfLiteral() {
     if (!Peek(1).Is("::")) return false;
     size_t type = Peek(2).text == "pg_catalog" && Peek(3).Is(".") ? 4 : 2;
     auto& name = Peek(type).text;
-    if (name != "regclass" && name != "regtype" && name != "regproc" && name != "regnamespace") return false;
+    if (!IsRegType(name)) return false;
     Replace(type + 1, "tw_" + name + "_oid(" + QuoteLiteral(tokens_[at_].text) + ")");
     return true;
   }
@@ -185,6 +232,7 @@ class Rewriter {
   const std::string& sql_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
+  size_t series_alias_ = SIZE_MAX;  ///< token that gets a column alias of the same name
   Rewritten out_;
 };
 

@@ -15,10 +15,11 @@ struct Rewritten {
   size_t Original(size_t offset) const;
 };
 
-/// Comments go; `backticks` become double quotes; "pg_catalog." before a name goes (its tables come by the search path);
-/// information_schema becomes our schema; OPERATOR(pg_catalog.~) becomes the operator; regular expression operators get names of
-/// our own (~@, ~*@, !~@, !~*@), since DuckDB's ~ matches whole strings; COLLATE "default"/"C" goes; 'x'::regclass becomes an oid;
-/// numeric without precision becomes DECIMAL(38,10); CURRENT_USER and its like become functions.
+/// Comments go; `backticks` become double quotes; "pg_catalog." before a name goes (its tables come by the search
+/// path); information_schema becomes our schema; OPERATOR(pg_catalog.~) becomes the operator; regular expression
+/// operators get names of our own (~@, ~*@, !~@, !~*@), since DuckDB's ~ matches whole strings; COLLATE "default"/"C"
+/// goes; 'x'::regclass becomes an oid; numeric without precision becomes DECIMAL(38,10); CURRENT_USER and its like
+/// become functions.
 Result<Rewritten> RewriteQuery(const std::string& sql);
 
 /// A column list of CREATE TABLE: only types are rewritten.

@@ -55,7 +55,8 @@ class Parser {
   }
   int Position(size_t offset) const { return CharacterPosition(text_, offset); }
   std::unexpected<Error> Refuse(const std::string& what, const std::string& hint = {}) const {
-    return std::unexpected(UserError("0A000", "{} is not supported", what).WithHint(hint).WithPosition(Position(tokens_[0].begin)));
+    return std::unexpected(
+        UserError("0A000", "{} is not supported", what).WithHint(hint).WithPosition(Position(tokens_[0].begin)));
   }
 
   Result<std::string> Word() {
@@ -84,8 +85,8 @@ class Parser {
     return {};
   }
 
-  /// As Rest, but stops before a last WITH (k = v, ...) at the outermost level, which belongs to the statement around the query: a
-  /// query of its own has no WITH behind anything but at its beginning.
+  /// As Rest, but stops before a last WITH (k = v, ...) at the outermost level, which belongs to the statement around
+  /// the query: a query of its own has no WITH behind anything but at its beginning.
   Status QueryBeforeOptions(std::string& query, int& position) {
     if (AtEnd()) return Unexpected();
     size_t first = at_, end = tokens_.size() - 1;
@@ -93,7 +94,8 @@ class Parser {
     for (size_t i = first; i + 1 < tokens_.size(); i++) {
       if (tokens_[i].Is("(")) depth++;
       if (tokens_[i].Is(")")) depth--;
-      if (depth == 0 && i > first && tokens_[i].Is("with") && tokens_[i + 1].Is("(") && !tokens_[i - 1].Is("as")) end = i;
+      if (depth == 0 && i > first && tokens_[i].Is("with") && tokens_[i + 1].Is("(") && !tokens_[i - 1].Is("as"))
+        end = i;
     }
     query = text_.substr(tokens_[first].begin, tokens_[end - 1].end - tokens_[first].begin);
     position = Position(tokens_[first].begin);
@@ -176,12 +178,12 @@ class Parser {
       return ExpectEnd();
     }
     if (word == "explain") return ParseExplain(s);
-    if (word == "begin" || word == "start" || word == "commit" || word == "end" || word == "rollback" || word == "abort" ||
-        word == "savepoint" || word == "release")
+    if (word == "begin" || word == "start" || word == "commit" || word == "end" || word == "rollback" ||
+        word == "abort" || word == "savepoint" || word == "release")
       return ParseTransaction(s);
     if (word == "insert" || word == "update" || word == "delete") return ParseDml(s);
-    static const std::set<std::string> ignored = {"discard", "deallocate", "listen", "unlisten", "notify", "comment", "grant", "revoke",
-                                                  "analyze", "checkpoint"};
+    static const std::set<std::string> ignored = {"discard", "deallocate", "listen", "unlisten", "notify",
+                                                  "comment", "grant",      "revoke", "analyze",  "checkpoint"};
     if (ignored.count(word)) {
       std::string tag = word;
       std::transform(tag.begin(), tag.end(), tag.begin(), ::toupper);
@@ -192,20 +194,23 @@ class Parser {
       s.tag = tag;
       return {};
     }
-    static const std::set<std::string> forbidden = {"attach", "detach", "install", "load", "pragma", "export", "import", "use",
-                                                    "copy",   "call",   "force"};
+    static const std::set<std::string> forbidden = {"attach", "detach", "install", "load", "pragma", "export",
+                                                    "import", "use",    "copy",    "call", "force"};
     if (forbidden.count(word)) {
       std::string upper = word;
       std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
       if (word == "copy") return Refuse("COPY", "Use INSERT, or a source.");
       return std::unexpected(UserError("42501", "{} is not permitted", upper).WithPosition(Position(first.begin)));
     }
-    static const std::set<std::string> later = {"truncate", "merge", "declare", "fetch", "move", "close", "prepare", "execute", "vacuum",
-                                                "lock",     "do",    "reindex", "cluster", "refresh", "security", "pivot", "from", "summarize"};
+    static const std::set<std::string> later = {"truncate", "merge",   "declare",  "fetch", "move", "close",
+                                                "prepare",  "execute", "vacuum",   "lock",  "do",   "reindex",
+                                                "cluster",  "refresh", "security", "pivot", "from", "summarize"};
     if (later.count(word)) {
       std::string upper = word;
       std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
-      return Refuse(upper, word == "truncate" ? "Use DELETE without WHERE." : word == "refresh" ? "Materialized views are always fresh." : "");
+      return Refuse(upper, word == "truncate"  ? "Use DELETE without WHERE."
+                           : word == "refresh" ? "Materialized views are always fresh."
+                                               : "");
     }
     return Unexpected();
   }
@@ -225,8 +230,9 @@ class Parser {
     if (Accept("source")) return ParseCreateSource(s);
     if (Accept("table")) return ParseCreateTable(s);
     if (Accept("sink")) return ParseCreateSink(s);
-    for (auto what : {"index", "schema", "database", "function", "type", "sequence", "user", "role", "trigger", "extension", "secret",
-                      "connection", "subscription", "publication", "unique", "macro", "domain", "aggregate", "rule", "foreign"})
+    for (auto what : {"index",  "schema",  "database",  "function",  "type",       "sequence",     "user",
+                      "role",   "trigger", "extension", "secret",    "connection", "subscription", "publication",
+                      "unique", "macro",   "domain",    "aggregate", "rule",       "foreign"})
       if (Peek().Is(what)) {
         std::string upper = what;
         std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
@@ -252,14 +258,17 @@ class Parser {
     CreateTable c;
     c.if_not_exists = IfNotExists();
     TW_ASSIGN(c.name, QualifiedName());
-    if (Peek().Is("as")) return Refuse("CREATE TABLE AS", "Create a materialized view, or the table first and INSERT ... SELECT.");
+    if (Peek().Is("as"))
+      return Refuse("CREATE TABLE AS", "Create a materialized view, or the table first and INSERT ... SELECT.");
     TW_TRY(Expect("("));
     if (Peek().Is("*") && Peek(1).Is(")")) {
       Take();
       Take();
       c.all_columns = true;
     } else {
-      if (Peek().Is(")")) return std::unexpected(UserError("0A000", "a table needs at least one column").WithPosition(Position(Peek().begin)));
+      if (Peek().Is(")"))
+        return std::unexpected(
+            UserError("0A000", "a table needs at least one column").WithPosition(Position(Peek().begin)));
       TW_TRY(Balanced(c.columns));
     }
     TW_TRY(MaybeWith(c.options));
@@ -332,7 +341,8 @@ class Parser {
   Status ParseDrop(Statement& s) {
     Take();
     Drop d;
-    for (auto what : {"index", "schema", "database", "function", "type", "sequence", "user", "role", "trigger", "extension"})
+    for (auto what :
+         {"index", "schema", "database", "function", "type", "sequence", "user", "role", "trigger", "extension"})
       if (Peek().Is(what)) {
         std::string upper = what;
         std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
@@ -395,8 +405,9 @@ class Parser {
       show.setting = "session_authorization";
     } else {
       static const std::map<std::string, ShowKind> kinds = {
-          {"tables", ShowKind::kTables}, {"sources", ShowKind::kSources}, {"views", ShowKind::kViews}, {"sinks", ShowKind::kSinks},
-          {"jobs", ShowKind::kJobs},     {"all", ShowKind::kAll},         {"errors", ShowKind::kErrors}};
+          {"tables", ShowKind::kTables}, {"sources", ShowKind::kSources}, {"views", ShowKind::kViews},
+          {"sinks", ShowKind::kSinks},   {"jobs", ShowKind::kJobs},       {"all", ShowKind::kAll},
+          {"errors", ShowKind::kErrors}};
       TW_ASSIGN(auto word, Word());
       auto it = kinds.find(word);
       if (it != kinds.end()) {
@@ -496,12 +507,14 @@ class Parser {
     Take();
     Explain e;
     s.tag = "EXPLAIN";
-    if (Peek().Is("(") && Peek(1).kind == TokenKind::kWord && !Peek(1).Is("select") && !Peek(1).Is("values") && !Peek(1).Is("with")) {
+    if (Peek().Is("(") && Peek(1).kind == TokenKind::kWord && !Peek(1).Is("select") && !Peek(1).Is("values") &&
+        !Peek(1).Is("with")) {
       Take();
       do {
         TW_ASSIGN(auto option, Word());
         std::string value = "true";
-        if (Peek().kind == TokenKind::kWord || Peek().kind == TokenKind::kNumber || Peek().kind == TokenKind::kString) value = Take().text;
+        if (Peek().kind == TokenKind::kWord || Peek().kind == TokenKind::kNumber || Peek().kind == TokenKind::kString)
+          value = Take().text;
         if (option == "analyze") e.analyze = value != "false" && value != "off" && value != "0";
         if (option == "format" && value != "text") return Refuse("EXPLAIN (FORMAT " + value + ")");
       } while (Accept(","));
@@ -536,7 +549,8 @@ class Parser {
       if (e.analyze) return Refuse("EXPLAIN ANALYZE of a view");
     } else {
       if (Peek().Is("insert") || Peek().Is("update") || Peek().Is("delete")) return Refuse("EXPLAIN of a change");
-      if (!Peek().Is("select") && !Peek().Is("values") && !Peek().Is("with") && !Peek().Is("table") && !Peek().Is("(")) return Unexpected();
+      if (!Peek().Is("select") && !Peek().Is("values") && !Peek().Is("with") && !Peek().Is("table") && !Peek().Is("("))
+        return Unexpected();
       TW_TRY(Rest(e.query, e.query_position));
     }
     s.node = std::move(e);
@@ -546,12 +560,13 @@ class Parser {
   Status TransactionModes(Transaction& t) {
     while (!AtEnd()) {
       if (AcceptAll({"isolation", "level"})) {
-        if (!AcceptAll({"read", "committed"}) && !AcceptAll({"read", "uncommitted"}) && !AcceptAll({"repeatable", "read"}) &&
-            !Accept("serializable"))
+        if (!AcceptAll({"read", "committed"}) && !AcceptAll({"read", "uncommitted"}) &&
+            !AcceptAll({"repeatable", "read"}) && !Accept("serializable"))
           return Unexpected();
       } else if (AcceptAll({"read", "only"})) {
         t.read_only = true;
-      } else if (!AcceptAll({"read", "write"}) && !AcceptAll({"not", "deferrable"}) && !Accept("deferrable") && !Accept(",")) {
+      } else if (!AcceptAll({"read", "write"}) && !AcceptAll({"not", "deferrable"}) && !Accept("deferrable") &&
+                 !Accept(",")) {
         return Unexpected();
       }
     }
@@ -658,20 +673,116 @@ Result<Statement> ParseStatement(const std::string& text) {
     if (tokens.size() == 1) return std::unexpected(UserError("42601", "the statement is empty"));
   }
   for (size_t i = 0; i < tokens.size(); i++)
-    if (tokens[i].Is(";")) return std::unexpected(UserError("42601", "cannot insert multiple commands into a prepared statement"));
+    if (tokens[i].Is(";"))
+      return std::unexpected(UserError("42601", "cannot insert multiple commands into a prepared statement"));
   return Parser(trimmed, std::move(tokens)).Run();
 }
 
 std::string QuoteIdentifier(const std::string& name) {
-  static const std::set<std::string> reserved = {
-      "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast", "check", "collate", "column",
-      "constraint", "create", "current_date", "current_role", "current_time", "current_timestamp", "current_user", "default", "deferrable",
-      "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for", "foreign", "from", "grant", "group", "having", "in",
-      "initially", "intersect", "into", "lateral", "leading", "limit", "localtime", "localtimestamp", "not", "null", "offset", "on", "only",
-      "or", "order", "placing", "primary", "references", "returning", "select", "session_user", "some", "symmetric", "table", "then", "to",
-      "trailing", "true", "union", "unique", "user", "using", "variadic", "when", "where", "window", "with", "join", "left", "right", "full",
-      "inner", "outer", "cross", "natural", "is", "isnull", "notnull", "like", "ilike", "similar", "overlaps", "freeze", "verbose", "binary",
-      "pivot", "unpivot", "qualify", "summarize", "describe", "show", "anti", "semi", "asof", "positional"};
+  static const std::set<std::string> reserved = {"all",
+                                                 "analyse",
+                                                 "analyze",
+                                                 "and",
+                                                 "any",
+                                                 "array",
+                                                 "as",
+                                                 "asc",
+                                                 "asymmetric",
+                                                 "both",
+                                                 "case",
+                                                 "cast",
+                                                 "check",
+                                                 "collate",
+                                                 "column",
+                                                 "constraint",
+                                                 "create",
+                                                 "current_date",
+                                                 "current_role",
+                                                 "current_time",
+                                                 "current_timestamp",
+                                                 "current_user",
+                                                 "default",
+                                                 "deferrable",
+                                                 "desc",
+                                                 "distinct",
+                                                 "do",
+                                                 "else",
+                                                 "end",
+                                                 "except",
+                                                 "false",
+                                                 "fetch",
+                                                 "for",
+                                                 "foreign",
+                                                 "from",
+                                                 "grant",
+                                                 "group",
+                                                 "having",
+                                                 "in",
+                                                 "initially",
+                                                 "intersect",
+                                                 "into",
+                                                 "lateral",
+                                                 "leading",
+                                                 "limit",
+                                                 "localtime",
+                                                 "localtimestamp",
+                                                 "not",
+                                                 "null",
+                                                 "offset",
+                                                 "on",
+                                                 "only",
+                                                 "or",
+                                                 "order",
+                                                 "placing",
+                                                 "primary",
+                                                 "references",
+                                                 "returning",
+                                                 "select",
+                                                 "session_user",
+                                                 "some",
+                                                 "symmetric",
+                                                 "table",
+                                                 "then",
+                                                 "to",
+                                                 "trailing",
+                                                 "true",
+                                                 "union",
+                                                 "unique",
+                                                 "user",
+                                                 "using",
+                                                 "variadic",
+                                                 "when",
+                                                 "where",
+                                                 "window",
+                                                 "with",
+                                                 "join",
+                                                 "left",
+                                                 "right",
+                                                 "full",
+                                                 "inner",
+                                                 "outer",
+                                                 "cross",
+                                                 "natural",
+                                                 "is",
+                                                 "isnull",
+                                                 "notnull",
+                                                 "like",
+                                                 "ilike",
+                                                 "similar",
+                                                 "overlaps",
+                                                 "freeze",
+                                                 "verbose",
+                                                 "binary",
+                                                 "pivot",
+                                                 "unpivot",
+                                                 "qualify",
+                                                 "summarize",
+                                                 "describe",
+                                                 "show",
+                                                 "anti",
+                                                 "semi",
+                                                 "asof",
+                                                 "positional"};
   bool plain = !name.empty() && (std::islower(static_cast<unsigned char>(name[0])) || name[0] == '_');
   for (unsigned char c : name) plain = plain && (std::islower(c) || std::isdigit(c) || c == '_');
   if (plain && !reserved.count(name)) return name;

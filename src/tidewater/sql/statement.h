@@ -1,5 +1,5 @@
-// Statements: one SQL text cut into statements, and each parsed as far as this project's own grammar goes. Queries inside stay
-// text: DuckDB parses them (sql/frontend.h). Needs no catalog and no connection.
+// Statements: one SQL text cut into statements, and each parsed as far as this project's own grammar goes. Queries
+// inside stay text: DuckDB parses them (sql/frontend.h). Needs no catalog and no connection.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -73,9 +73,21 @@ struct AlterSource {
   Name name;
   Options options;  ///< new values; empty: only wake the source
 };
-enum class ShowKind { kTables, kSources, kMaterializedViews, kViews, kSinks, kJobs, kAll, kSetting, kCreate, kColumns, kErrors };
-/// kAll: all settings. kSetting: `setting`, lower case. kCreate: the statement that made `name`, of kind `type`. kColumns: DESCRIBE
-/// or SHOW COLUMNS FROM `name`.
+enum class ShowKind {
+  kTables,
+  kSources,
+  kMaterializedViews,
+  kViews,
+  kSinks,
+  kJobs,
+  kAll,
+  kSetting,
+  kCreate,
+  kColumns,
+  kErrors
+};
+/// kAll: all settings. kSetting: `setting`, lower case. kCreate: the statement that made `name`, of kind `type`.
+/// kColumns: DESCRIBE or SHOW COLUMNS FROM `name`.
 struct Show {
   ShowKind kind = ShowKind::kSetting;
   std::string setting;
@@ -116,10 +128,11 @@ struct NoOp {
 /// DECLARE, FETCH and CLOSE of SQL-level cursors, later.
 
 struct Statement {
-  std::variant<Query, CreateSource, CreateTable, CreateView, CreateSink, Drop, AlterSource, Show, Set, Flush, Explain, Transaction,
-               Dml, NoOp>
+  std::variant<Query, CreateSource, CreateTable, CreateView, CreateSink, Drop, AlterSource, Show, Set, Flush, Explain,
+               Transaction, Dml, NoOp>
       node;
-  /// The text without surrounding blanks and comments. As written, so with secrets: for execution only, never to be kept or printed.
+  /// The text without surrounding blanks and comments. As written, so with secrets: for execution only, never to be
+  /// kept or printed.
   std::string text;
   /// The text with the values of secret options replaced by '[REDACTED]': for the catalog, logs and SHOW.
   std::string sql;
@@ -127,11 +140,12 @@ struct Statement {
   std::string tag;
 };
 
-/// The non-empty statements of a text, each without its semicolon. 42601 with position for an unterminated quote or comment.
+/// The non-empty statements of a text, each without its semicolon. 42601 with position for an unterminated quote or
+/// comment.
 Result<std::vector<std::string>> SplitStatements(const std::string& sql);
 
-/// Parses one statement. 42601 with position ("syntax error at or near ..."); 0A000 or 42501 for what is refused (COPY, ATTACH,
-/// INSTALL, LOAD, PRAGMA, EXPORT, ...).
+/// Parses one statement. 42601 with position ("syntax error at or near ..."); 0A000 or 42501 for what is refused (COPY,
+/// ATTACH, INSTALL, LOAD, PRAGMA, EXPORT, ...).
 Result<Statement> ParseStatement(const std::string& text);
 
 /// The name as an identifier in SQL: quoted where it must be.

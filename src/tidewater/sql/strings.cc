@@ -71,7 +71,8 @@ duckdb::unique_ptr<FunctionData> BindCompiled(duckdb::ClientContext& context, Sc
 template <class T, auto kMake>
 class PerRow {
  public:
-  explicit PerRow(ExpressionState& state) : data_(state.expr.Cast<duckdb::BoundFunctionExpression>().bind_info->Cast<Compiled<T>>()) {}
+  explicit PerRow(ExpressionState& state)
+      : data_(state.expr.Cast<duckdb::BoundFunctionExpression>().bind_info->Cast<Compiled<T>>()) {}
   const T& Get(const string_t& source) {
     if (data_.value) return *data_.value;
     if (!last_source_ || std::string_view(*last_source_) != View(source)) {
@@ -95,12 +96,13 @@ Pattern MakePatternIgnoringCase(const std::string& text) { return Pattern(text, 
 template <auto kMake, bool kNegated>
 void RegexOperator(DataChunk& in, ExpressionState& state, Vector& out) {
   PerRow<Pattern, kMake> patterns(state);
-  duckdb::BinaryExecutor::Execute<string_t, string_t, bool>(in.data[0], in.data[1], out, in.size(), [&](const string_t& s, const string_t& p) {
-    return patterns.Get(p).Matches(View(s)) != kNegated;
-  });
+  duckdb::BinaryExecutor::Execute<string_t, string_t, bool>(
+      in.data[0], in.data[1], out, in.size(),
+      [&](const string_t& s, const string_t& p) { return patterns.Get(p).Matches(View(s)) != kNegated; });
 }
 
-/// REGEXP_EXTRACT(text, pattern [, group]) as in Flink: NULL without a match, group 0 is the whole match. (Flink's group defaults to 0.)
+/// REGEXP_EXTRACT(text, pattern [, group]) as in Flink: NULL without a match, group 0 is the whole match. (Flink's
+/// group defaults to 0.)
 void RegexpExtract(DataChunk& in, ExpressionState& state, Vector& out) {
   PerRow<Pattern, MakePattern> patterns(state);
   auto n = in.size();
@@ -136,7 +138,8 @@ void RegexpExtract(DataChunk& in, ExpressionState& state, Vector& out) {
   if (constant) out.SetVectorType(duckdb::VectorType::CONSTANT_VECTOR);
 }
 
-/// regexp_match(text, pattern [, flags]): the groups of the first match, or the whole match where there are no groups; NULL without one.
+/// regexp_match(text, pattern [, flags]): the groups of the first match, or the whole match where there are no groups;
+/// NULL without one.
 template <auto kMake>
 void RegexpMatch(DataChunk& in, ExpressionState& state, Vector& out) {
   PerRow<Pattern, kMake> patterns(state);
@@ -177,11 +180,13 @@ void SplitIndex(DataChunk& in, ExpressionState&, Vector& out) {
   out.SetVectorType(duckdb::VectorType::FLAT_VECTOR);
   auto result = FlatVector::GetData<string_t>(out);
   auto& mask = FlatVector::Validity(out);
-  auto texts = UnifiedVectorFormat::GetData<string_t>(text), delimiters = UnifiedVectorFormat::GetData<string_t>(delimiter);
+  auto texts = UnifiedVectorFormat::GetData<string_t>(text),
+       delimiters = UnifiedVectorFormat::GetData<string_t>(delimiter);
   auto indexes = UnifiedVectorFormat::GetData<int32_t>(index);
   for (idx_t i = 0; i < (constant ? 1 : n); i++) {
     auto t = text.sel->get_index(i), d = delimiter.sel->get_index(i), k = index.sel->get_index(i);
-    if (!text.validity.RowIsValid(t) || !delimiter.validity.RowIsValid(d) || !index.validity.RowIsValid(k) || indexes[k] < 0) {
+    if (!text.validity.RowIsValid(t) || !delimiter.validity.RowIsValid(d) || !index.validity.RowIsValid(k) ||
+        indexes[k] < 0) {
       mask.SetInvalid(i);
       continue;
     }
@@ -196,7 +201,8 @@ void SplitIndex(DataChunk& in, ExpressionState&, Vector& out) {
     }
     const char *at = s.data(), *end = at + s.size();
     auto find = [&](const char* from) {
-      auto hit = by.size() == 1 ? std::memchr(from, by[0], size_t(end - from)) : memmem(from, size_t(end - from), by.data(), by.size());
+      auto hit = by.size() == 1 ? std::memchr(from, by[0], size_t(end - from))
+                                : memmem(from, size_t(end - from), by.data(), by.size());
       return static_cast<const char*>(hit);
     };
     bool found = true;
@@ -220,9 +226,37 @@ void SplitIndex(DataChunk& in, ExpressionState&, Vector& out) {
 /// A format compiled to pieces; shared by date_format (Java's letters) and to_char (PostgreSQL's).
 struct TimeFormat {
   enum Piece : uint8_t {
-    kLiteral, kYear4, kYear2, kYear, kMonth2, kMonth1, kDay2, kDay1, kHour24, kHour24Short, kHour12, kMinute, kSecond, kMillis, kMicros,
-    kAmPm, kAmPmLower, kDayOfYear, kMonthShort, kMonthLong, kWeekdayShort, kWeekdayLong, kMonthLongPadded, kWeekdayLongPadded, kQuarter,
-    kIsoWeekday, kIsoWeek, kIsoYear, kWeekday1, kEpochSeconds, kZone
+    kLiteral,
+    kYear4,
+    kYear2,
+    kYear,
+    kMonth2,
+    kMonth1,
+    kDay2,
+    kDay1,
+    kHour24,
+    kHour24Short,
+    kHour12,
+    kMinute,
+    kSecond,
+    kMillis,
+    kMicros,
+    kAmPm,
+    kAmPmLower,
+    kDayOfYear,
+    kMonthShort,
+    kMonthLong,
+    kWeekdayShort,
+    kWeekdayLong,
+    kMonthLongPadded,
+    kWeekdayLongPadded,
+    kQuarter,
+    kIsoWeekday,
+    kIsoWeek,
+    kIsoYear,
+    kWeekday1,
+    kEpochSeconds,
+    kZone
   };
   struct Part {
     Piece piece;
@@ -234,11 +268,20 @@ struct TimeFormat {
 
 void AddPart(TimeFormat& f, TimeFormat::Piece piece) {
   switch (piece) {
-    case TimeFormat::kHour24: case TimeFormat::kHour24Short: case TimeFormat::kHour12: case TimeFormat::kMinute: case TimeFormat::kSecond:
-    case TimeFormat::kMillis: case TimeFormat::kMicros: case TimeFormat::kAmPm: case TimeFormat::kAmPmLower: case TimeFormat::kEpochSeconds:
+    case TimeFormat::kHour24:
+    case TimeFormat::kHour24Short:
+    case TimeFormat::kHour12:
+    case TimeFormat::kMinute:
+    case TimeFormat::kSecond:
+    case TimeFormat::kMillis:
+    case TimeFormat::kMicros:
+    case TimeFormat::kAmPm:
+    case TimeFormat::kAmPmLower:
+    case TimeFormat::kEpochSeconds:
       f.date_only = false;
       break;
-    default: break;
+    default:
+      break;
   }
   f.parts.push_back({piece, {}});
 }
@@ -267,19 +310,46 @@ TimeFormat MakeJavaFormat(const std::string& text) {
     size_t n = 1;
     while (i + n < text.size() && text[i + n] == c) n++;
     switch (c) {
-      case 'y': case 'u': AddPart(f, n == 2 ? TimeFormat::kYear2 : TimeFormat::kYear4); break;
-      case 'M': AddPart(f, n >= 4 ? TimeFormat::kMonthLong : n == 3 ? TimeFormat::kMonthShort : n == 2 ? TimeFormat::kMonth2 : TimeFormat::kMonth1); break;
-      case 'd': AddPart(f, n >= 2 ? TimeFormat::kDay2 : TimeFormat::kDay1); break;
-      case 'H': AddPart(f, n >= 2 ? TimeFormat::kHour24 : TimeFormat::kHour24Short); break;
-      case 'h': AddPart(f, TimeFormat::kHour12); break;
-      case 'm': AddPart(f, TimeFormat::kMinute); break;
-      case 's': AddPart(f, TimeFormat::kSecond); break;
-      case 'S': AddPart(f, n <= 3 ? TimeFormat::kMillis : TimeFormat::kMicros); break;
-      case 'a': AddPart(f, TimeFormat::kAmPm); break;
-      case 'E': AddPart(f, n >= 4 ? TimeFormat::kWeekdayLong : TimeFormat::kWeekdayShort); break;
-      case 'D': AddPart(f, TimeFormat::kDayOfYear); break;
+      case 'y':
+      case 'u':
+        AddPart(f, n == 2 ? TimeFormat::kYear2 : TimeFormat::kYear4);
+        break;
+      case 'M':
+        AddPart(f, n >= 4   ? TimeFormat::kMonthLong
+                   : n == 3 ? TimeFormat::kMonthShort
+                   : n == 2 ? TimeFormat::kMonth2
+                            : TimeFormat::kMonth1);
+        break;
+      case 'd':
+        AddPart(f, n >= 2 ? TimeFormat::kDay2 : TimeFormat::kDay1);
+        break;
+      case 'H':
+        AddPart(f, n >= 2 ? TimeFormat::kHour24 : TimeFormat::kHour24Short);
+        break;
+      case 'h':
+        AddPart(f, TimeFormat::kHour12);
+        break;
+      case 'm':
+        AddPart(f, TimeFormat::kMinute);
+        break;
+      case 's':
+        AddPart(f, TimeFormat::kSecond);
+        break;
+      case 'S':
+        AddPart(f, n <= 3 ? TimeFormat::kMillis : TimeFormat::kMicros);
+        break;
+      case 'a':
+        AddPart(f, TimeFormat::kAmPm);
+        break;
+      case 'E':
+        AddPart(f, n >= 4 ? TimeFormat::kWeekdayLong : TimeFormat::kWeekdayShort);
+        break;
+      case 'D':
+        AddPart(f, TimeFormat::kDayOfYear);
+        break;
       default:
-        ThrowThroughDuckDB(UserError("22007", "date_format: the pattern letter \"{}\" is not supported", c), duckdb::ExceptionType::INVALID_INPUT);
+        ThrowThroughDuckDB(UserError("22007", "date_format: the pattern letter \"{}\" is not supported", c),
+                           duckdb::ExceptionType::INVALID_INPUT);
     }
     i += n;
   }
@@ -296,16 +366,33 @@ TimeFormat MakePostgresFormat(const std::string& text) {
     bool exact_case;
   };
   // Longer words first.
-  static const Word words[] = {
-      {"IYYY", T::kIsoYear, T::kIsoYear, false},     {"YYYY", T::kYear4, T::kYear, false},          {"HH24", T::kHour24, T::kHour24Short, false},
-      {"HH12", T::kHour12, T::kHour12, false},       {"Month", T::kMonthLongPadded, T::kMonthLong, true}, {"Mon", T::kMonthShort, T::kMonthShort, true},
-      {"Day", T::kWeekdayLongPadded, T::kWeekdayLong, true}, {"Dy", T::kWeekdayShort, T::kWeekdayShort, true}, {"SSSS", T::kEpochSeconds, T::kEpochSeconds, false},
-      {"DDD", T::kDayOfYear, T::kDayOfYear, false},  {"HH", T::kHour12, T::kHour12, false},         {"MI", T::kMinute, T::kMinute, false},
-      {"SS", T::kSecond, T::kSecond, false},         {"MS", T::kMillis, T::kMillis, false},         {"US", T::kMicros, T::kMicros, false},
-      {"YY", T::kYear2, T::kYear2, false},           {"MM", T::kMonth2, T::kMonth1, false},         {"DD", T::kDay2, T::kDay1, false},
-      {"ID", T::kIsoWeekday, T::kIsoWeekday, false}, {"IW", T::kIsoWeek, T::kIsoWeek, false},       {"AM", T::kAmPm, T::kAmPm, true},
-      {"PM", T::kAmPm, T::kAmPm, true},              {"am", T::kAmPmLower, T::kAmPmLower, true},    {"pm", T::kAmPmLower, T::kAmPmLower, true},
-      {"TZ", T::kZone, T::kZone, false},             {"D", T::kWeekday1, T::kWeekday1, false},      {"Q", T::kQuarter, T::kQuarter, false}};
+  static const Word words[] = {{"IYYY", T::kIsoYear, T::kIsoYear, false},
+                               {"YYYY", T::kYear4, T::kYear, false},
+                               {"HH24", T::kHour24, T::kHour24Short, false},
+                               {"HH12", T::kHour12, T::kHour12, false},
+                               {"Month", T::kMonthLongPadded, T::kMonthLong, true},
+                               {"Mon", T::kMonthShort, T::kMonthShort, true},
+                               {"Day", T::kWeekdayLongPadded, T::kWeekdayLong, true},
+                               {"Dy", T::kWeekdayShort, T::kWeekdayShort, true},
+                               {"SSSS", T::kEpochSeconds, T::kEpochSeconds, false},
+                               {"DDD", T::kDayOfYear, T::kDayOfYear, false},
+                               {"HH", T::kHour12, T::kHour12, false},
+                               {"MI", T::kMinute, T::kMinute, false},
+                               {"SS", T::kSecond, T::kSecond, false},
+                               {"MS", T::kMillis, T::kMillis, false},
+                               {"US", T::kMicros, T::kMicros, false},
+                               {"YY", T::kYear2, T::kYear2, false},
+                               {"MM", T::kMonth2, T::kMonth1, false},
+                               {"DD", T::kDay2, T::kDay1, false},
+                               {"ID", T::kIsoWeekday, T::kIsoWeekday, false},
+                               {"IW", T::kIsoWeek, T::kIsoWeek, false},
+                               {"AM", T::kAmPm, T::kAmPm, true},
+                               {"PM", T::kAmPm, T::kAmPm, true},
+                               {"am", T::kAmPmLower, T::kAmPmLower, true},
+                               {"pm", T::kAmPmLower, T::kAmPmLower, true},
+                               {"TZ", T::kZone, T::kZone, false},
+                               {"D", T::kWeekday1, T::kWeekday1, false},
+                               {"Q", T::kQuarter, T::kQuarter, false}};
   bool fill = true;
   for (size_t i = 0; i < text.size();) {
     if (text[i] == '"') {
@@ -321,7 +408,8 @@ TimeFormat MakePostgresFormat(const std::string& text) {
     const Word* match = nullptr;
     for (auto& w : words) {
       size_t n = std::strlen(w.text);
-      if (w.exact_case ? text.compare(i, n, w.text) == 0 : i + n <= text.size() && strncasecmp(text.data() + i, w.text, n) == 0) {
+      if (w.exact_case ? text.compare(i, n, w.text) == 0
+                       : i + n <= text.size() && strncasecmp(text.data() + i, w.text, n) == 0) {
         match = &w;
         i += n;
         break;
@@ -364,8 +452,10 @@ size_t FormatBound(const TimeFormat& f) {
 }
 
 char* Format(const TimeFormat& f, timestamp_t ts, char* at) {
-  static const char* const kMonths[] = {"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"};
-  static const char* const kMonthsShort[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  static const char* const kMonths[] = {"January", "February", "March",     "April",   "May",      "June",
+                                        "July",    "August",   "September", "October", "November", "December"};
+  static const char* const kMonthsShort[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                             "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   static const char* const kDays[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
   static const char* const kDaysShort[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
   constexpr int64_t kDayMicros = 86'400'000'000;
@@ -385,36 +475,95 @@ char* Format(const TimeFormat& f, timestamp_t ts, char* at) {
         std::memcpy(at, p.literal.data(), p.literal.size());
         at += p.literal.size();
         break;
-      case TimeFormat::kYear4: at = year >= 0 && year <= 9999 ? PutDigits(at, uint32_t(year), 4) : PutNumber(at, year); break;
-      case TimeFormat::kYear: at = PutNumber(at, year); break;
-      case TimeFormat::kYear2: at = PutDigits(at, uint32_t(year < 0 ? -year : year) % 100, 2); break;
-      case TimeFormat::kMonth2: at = PutDigits(at, uint32_t(month), 2); break;
-      case TimeFormat::kMonth1: at = PutNumber(at, month); break;
-      case TimeFormat::kDay2: at = PutDigits(at, uint32_t(day), 2); break;
-      case TimeFormat::kDay1: at = PutNumber(at, day); break;
-      case TimeFormat::kHour24: at = PutDigits(at, hour, 2); break;
-      case TimeFormat::kHour24Short: at = PutNumber(at, hour); break;
-      case TimeFormat::kHour12: at = PutDigits(at, hour % 12 == 0 ? 12 : hour % 12, 2); break;
-      case TimeFormat::kMinute: at = PutDigits(at, seconds / 60 % 60, 2); break;
-      case TimeFormat::kSecond: at = PutDigits(at, seconds % 60, 2); break;
-      case TimeFormat::kMillis: at = PutDigits(at, fraction / 1000, 3); break;
-      case TimeFormat::kMicros: at = PutDigits(at, fraction, 6); break;
-      case TimeFormat::kAmPm: at = PutText(at, hour < 12 ? "AM" : "PM"); break;
-      case TimeFormat::kAmPmLower: at = PutText(at, hour < 12 ? "am" : "pm"); break;
-      case TimeFormat::kDayOfYear: at = PutDigits(at, uint32_t(duckdb::Date::ExtractDayOfTheYear(date)), 3); break;
-      case TimeFormat::kMonthShort: at = PutText(at, kMonthsShort[month - 1]); break;
-      case TimeFormat::kMonthLong: at = PutText(at, kMonths[month - 1]); break;
-      case TimeFormat::kMonthLongPadded: at = PutText(at, kMonths[month - 1], 9); break;
-      case TimeFormat::kWeekdayShort: at = PutText(at, kDaysShort[weekday()]); break;
-      case TimeFormat::kWeekdayLong: at = PutText(at, kDays[weekday()]); break;
-      case TimeFormat::kWeekdayLongPadded: at = PutText(at, kDays[weekday()], 9); break;
-      case TimeFormat::kQuarter: at = PutNumber(at, (month - 1) / 3 + 1); break;
-      case TimeFormat::kIsoWeekday: at = PutNumber(at, duckdb::Date::ExtractISODayOfTheWeek(date)); break;
-      case TimeFormat::kIsoWeek: at = PutDigits(at, uint32_t(duckdb::Date::ExtractISOWeekNumber(date)), 2); break;
-      case TimeFormat::kIsoYear: at = PutNumber(at, duckdb::Date::ExtractISOYearNumber(date)); break;
-      case TimeFormat::kWeekday1: at = PutNumber(at, weekday() + 1); break;
-      case TimeFormat::kEpochSeconds: at = PutNumber(at, seconds); break;
-      case TimeFormat::kZone: break;
+      case TimeFormat::kYear4:
+        at = year >= 0 && year <= 9999 ? PutDigits(at, uint32_t(year), 4) : PutNumber(at, year);
+        break;
+      case TimeFormat::kYear:
+        at = PutNumber(at, year);
+        break;
+      case TimeFormat::kYear2:
+        at = PutDigits(at, uint32_t(year < 0 ? -year : year) % 100, 2);
+        break;
+      case TimeFormat::kMonth2:
+        at = PutDigits(at, uint32_t(month), 2);
+        break;
+      case TimeFormat::kMonth1:
+        at = PutNumber(at, month);
+        break;
+      case TimeFormat::kDay2:
+        at = PutDigits(at, uint32_t(day), 2);
+        break;
+      case TimeFormat::kDay1:
+        at = PutNumber(at, day);
+        break;
+      case TimeFormat::kHour24:
+        at = PutDigits(at, hour, 2);
+        break;
+      case TimeFormat::kHour24Short:
+        at = PutNumber(at, hour);
+        break;
+      case TimeFormat::kHour12:
+        at = PutDigits(at, hour % 12 == 0 ? 12 : hour % 12, 2);
+        break;
+      case TimeFormat::kMinute:
+        at = PutDigits(at, seconds / 60 % 60, 2);
+        break;
+      case TimeFormat::kSecond:
+        at = PutDigits(at, seconds % 60, 2);
+        break;
+      case TimeFormat::kMillis:
+        at = PutDigits(at, fraction / 1000, 3);
+        break;
+      case TimeFormat::kMicros:
+        at = PutDigits(at, fraction, 6);
+        break;
+      case TimeFormat::kAmPm:
+        at = PutText(at, hour < 12 ? "AM" : "PM");
+        break;
+      case TimeFormat::kAmPmLower:
+        at = PutText(at, hour < 12 ? "am" : "pm");
+        break;
+      case TimeFormat::kDayOfYear:
+        at = PutDigits(at, uint32_t(duckdb::Date::ExtractDayOfTheYear(date)), 3);
+        break;
+      case TimeFormat::kMonthShort:
+        at = PutText(at, kMonthsShort[month - 1]);
+        break;
+      case TimeFormat::kMonthLong:
+        at = PutText(at, kMonths[month - 1]);
+        break;
+      case TimeFormat::kMonthLongPadded:
+        at = PutText(at, kMonths[month - 1], 9);
+        break;
+      case TimeFormat::kWeekdayShort:
+        at = PutText(at, kDaysShort[weekday()]);
+        break;
+      case TimeFormat::kWeekdayLong:
+        at = PutText(at, kDays[weekday()]);
+        break;
+      case TimeFormat::kWeekdayLongPadded:
+        at = PutText(at, kDays[weekday()], 9);
+        break;
+      case TimeFormat::kQuarter:
+        at = PutNumber(at, (month - 1) / 3 + 1);
+        break;
+      case TimeFormat::kIsoWeekday:
+        at = PutNumber(at, duckdb::Date::ExtractISODayOfTheWeek(date));
+        break;
+      case TimeFormat::kIsoWeek:
+        at = PutDigits(at, uint32_t(duckdb::Date::ExtractISOWeekNumber(date)), 2);
+        break;
+      case TimeFormat::kIsoYear:
+        at = PutNumber(at, duckdb::Date::ExtractISOYearNumber(date));
+        break;
+      case TimeFormat::kWeekday1:
+        at = PutNumber(at, weekday() + 1);
+        break;
+      case TimeFormat::kEpochSeconds:
+        at = PutNumber(at, seconds);
+        break;
+      case TimeFormat::kZone:
+        break;
     }
   }
   return at;
@@ -431,7 +580,8 @@ void FormatTimestamp(DataChunk& in, ExpressionState& state, Vector& out) {
   int64_t first = 1, last = 0;
   string_t day;
   duckdb::BinaryExecutor::ExecuteWithNulls<timestamp_t, string_t, string_t>(
-      in.data[0], in.data[1], out, in.size(), [&](timestamp_t ts, const string_t& source, duckdb::ValidityMask& mask, idx_t row) {
+      in.data[0], in.data[1], out, in.size(),
+      [&](timestamp_t ts, const string_t& source, duckdb::ValidityMask& mask, idx_t row) {
         if (by_day && ts.value >= first && ts.value <= last) return day;
         if (!duckdb::Timestamp::IsFinite(ts)) {
           mask.SetInvalid(row);
@@ -450,12 +600,14 @@ void FormatTimestamp(DataChunk& in, ExpressionState& state, Vector& out) {
 // --- Small ones.
 
 void QuoteIdent(DataChunk& in, ExpressionState&, Vector& out) {
-  duckdb::UnaryExecutor::Execute<string_t, string_t>(
-      in.data[0], out, in.size(), [&](const string_t& s) { return StringVector::AddString(out, QuoteIdentifier(s.GetString())); });
+  duckdb::UnaryExecutor::Execute<string_t, string_t>(in.data[0], out, in.size(), [&](const string_t& s) {
+    return StringVector::AddString(out, QuoteIdentifier(s.GetString()));
+  });
 }
 void QuoteLit(DataChunk& in, ExpressionState&, Vector& out) {
-  duckdb::UnaryExecutor::Execute<string_t, string_t>(
-      in.data[0], out, in.size(), [&](const string_t& s) { return StringVector::AddString(out, QuoteLiteral(s.GetString())); });
+  duckdb::UnaryExecutor::Execute<string_t, string_t>(in.data[0], out, in.size(), [&](const string_t& s) {
+    return StringVector::AddString(out, QuoteLiteral(s.GetString()));
+  });
 }
 
 }  // namespace
@@ -464,10 +616,14 @@ void RegisterStrings(duckdb::ExtensionLoader& loader) {
   auto text = LogicalType::VARCHAR, boolean = LogicalType::BOOLEAN;
   auto bind = BindCompiled<Pattern, 1, MakePattern>;
   auto bind_i = BindCompiled<Pattern, 1, MakePatternIgnoringCase>;
-  loader.RegisterFunction(Throwing(ScalarFunction("~@", {text, text}, boolean, RegexOperator<MakePattern, false>, bind)));
-  loader.RegisterFunction(Throwing(ScalarFunction("!~@", {text, text}, boolean, RegexOperator<MakePattern, true>, bind)));
-  loader.RegisterFunction(Throwing(ScalarFunction("~*@", {text, text}, boolean, RegexOperator<MakePatternIgnoringCase, false>, bind_i)));
-  loader.RegisterFunction(Throwing(ScalarFunction("!~*@", {text, text}, boolean, RegexOperator<MakePatternIgnoringCase, true>, bind_i)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("~@", {text, text}, boolean, RegexOperator<MakePattern, false>, bind)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("!~@", {text, text}, boolean, RegexOperator<MakePattern, true>, bind)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("~*@", {text, text}, boolean, RegexOperator<MakePatternIgnoringCase, false>, bind_i)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("!~*@", {text, text}, boolean, RegexOperator<MakePatternIgnoringCase, true>, bind_i)));
 
   duckdb::ScalarFunctionSet extract("regexp_extract");
   extract.AddFunction(Throwing(ScalarFunction({text, text}, text, RegexpExtract, bind)));
@@ -481,10 +637,12 @@ void RegisterStrings(duckdb::ExtensionLoader& loader) {
   loader.RegisterFunction(std::move(match));
 
   loader.RegisterFunction(ScalarFunction("split_index", {text, text, LogicalType::INTEGER}, text, SplitIndex));
-  loader.RegisterFunction(Throwing(
-      ScalarFunction("date_format", {LogicalType::TIMESTAMP, text}, text, FormatTimestamp<MakeJavaFormat>, BindCompiled<TimeFormat, 1, MakeJavaFormat>)));
-  loader.RegisterFunction(Throwing(ScalarFunction("to_char", {LogicalType::TIMESTAMP, text}, text, FormatTimestamp<MakePostgresFormat>,
-                                                  BindCompiled<TimeFormat, 1, MakePostgresFormat>)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("date_format", {LogicalType::TIMESTAMP, text}, text, FormatTimestamp<MakeJavaFormat>,
+                              BindCompiled<TimeFormat, 1, MakeJavaFormat>)));
+  loader.RegisterFunction(
+      Throwing(ScalarFunction("to_char", {LogicalType::TIMESTAMP, text}, text, FormatTimestamp<MakePostgresFormat>,
+                              BindCompiled<TimeFormat, 1, MakePostgresFormat>)));
   loader.RegisterFunction(ScalarFunction("quote_ident", {text}, text, QuoteIdent));
   loader.RegisterFunction(ScalarFunction("quote_literal", {text}, text, QuoteLit));
 }

@@ -18,7 +18,8 @@ class MemorySnapshot : public dataflow::Snapshot {
   Epoch epoch() const override { return 1; }
   uint64_t Rows(ObjectId id) const override { return rows.at(id).size(); }
   uint64_t Parts(ObjectId id) const override { return (rows.at(id).size() + kPart - 1) / kPart; }
-  bool Scan(ObjectId id, uint64_t part, uint64_t& resume, const std::vector<uint32_t>& columns, DataChunk& out) const override {
+  bool Scan(ObjectId id, uint64_t part, uint64_t& resume, const std::vector<uint32_t>& columns,
+            DataChunk& out) const override {
     auto& all = rows.at(id);
     uint64_t begin = part * kPart, n = std::min<uint64_t>(kPart, all.size() - begin);
     for (uint64_t r = 0; r < n; r++)
@@ -31,7 +32,8 @@ class MemorySnapshot : public dataflow::Snapshot {
     lookups++;
     for (auto& row : rows.at(id)) {
       bool equal = true;
-      for (size_t i = 0; i < key.size(); i++) equal = equal && duckdb::Value::NotDistinctFrom(row[keys.at(id)[i]], key[i]);
+      for (size_t i = 0; i < key.size(); i++)
+        equal = equal && duckdb::Value::NotDistinctFrom(row[keys.at(id)[i]], key[i]);
       if (equal) out.AppendRow(row);
     }
   }
@@ -48,8 +50,9 @@ Rows Evaluate(duckdb::ClientContext& context, const dataflow::PlanNode& node, co
 std::vector<std::string> Sorted(const Rows& rows);
 
 /// Adds a relation with its columns as in CREATE TABLE.
-catalog::ObjectPtr AddRelation(catalog::Catalog& catalog, Frontend& frontend, const std::string& name, const std::string& columns,
-                               catalog::ObjectType type = catalog::ObjectType::kTable, bool stream_only = false);
+catalog::ObjectPtr AddRelation(catalog::Catalog& catalog, Frontend& frontend, const std::string& name,
+                               const std::string& columns, catalog::ObjectType type = catalog::ObjectType::kTable,
+                               bool stream_only = false);
 
 /// The Nexmark tables and queries, as Flink writes them.
 extern const char* const kPersonColumns;

@@ -48,7 +48,8 @@ Value Aggregate(duckdb::ClientContext& context, const dataflow::AggregateCall& c
     if (v.IsNull() || (call.distinct && !seen.insert(v.ToString()).second)) continue;
     values.push_back(v);
   }
-  if (call.kind == AggregateKind::kCount || call.kind == AggregateKind::kCountStar) return Value::BIGINT(int64_t(values.size()));
+  if (call.kind == AggregateKind::kCount || call.kind == AggregateKind::kCountStar)
+    return Value::BIGINT(int64_t(values.size()));
   if (values.empty()) return Value(call.type);
   if (call.kind == AggregateKind::kMin || call.kind == AggregateKind::kMax) {
     auto best = values[0];
@@ -65,7 +66,8 @@ Value Aggregate(duckdb::ClientContext& context, const dataflow::AggregateCall& c
   duckdb::hugeint_t sum(0);
   auto wide = call.type.id() == duckdb::LogicalTypeId::DECIMAL ? call.type : LogicalType(LogicalType::HUGEINT);
   for (auto& v : values) sum += v.DefaultCastAs(wide).GetValueUnsafe<duckdb::hugeint_t>();
-  if (call.type.id() == duckdb::LogicalTypeId::DECIMAL) return Value::DECIMAL(sum, 38, duckdb::DecimalType::GetScale(call.type));
+  if (call.type.id() == duckdb::LogicalTypeId::DECIMAL)
+    return Value::DECIMAL(sum, 38, duckdb::DecimalType::GetScale(call.type));
   return Value::HUGEINT(sum);
 }
 
@@ -125,7 +127,9 @@ Rows Evaluate(duckdb::ClientContext& context, const dataflow::PlanNode& node, co
       break;
     case NodeKind::kFilter:
       for (auto& r : in[0])
-        if (std::all_of(node.expressions.begin(), node.expressions.end(), [&](auto& e) { return True(Eval(context, e, r)); })) out.push_back(r);
+        if (std::all_of(node.expressions.begin(), node.expressions.end(),
+                        [&](auto& e) { return True(Eval(context, e, r)); }))
+          out.push_back(r);
       break;
     case NodeKind::kProject:
       for (auto& r : in[0]) {
@@ -133,7 +137,9 @@ Rows Evaluate(duckdb::ClientContext& context, const dataflow::PlanNode& node, co
         for (auto& e : node.expressions) out.back().push_back(Eval(context, e, r));
       }
       break;
-    case NodeKind::kJoin: out = Join(context, node, in[0], in[1]); break;
+    case NodeKind::kJoin:
+      out = Join(context, node, in[0], in[1]);
+      break;
     case NodeKind::kAggregate: {
       std::map<std::string, std::pair<Row, Rows>> groups;
       if (node.groups.empty()) groups[""];
@@ -159,11 +165,14 @@ Rows Evaluate(duckdb::ClientContext& context, const dataflow::PlanNode& node, co
     case NodeKind::kUnionAll:
       for (auto& i : in) out.insert(out.end(), i.begin(), i.end());
       break;
-    case NodeKind::kValues: out = node.rows; break;
+    case NodeKind::kValues:
+      out = node.rows;
+      break;
   }
   for (auto& r : out) {
     EXPECT_EQ(r.size(), node.types.size());
-    for (size_t c = 0; c < r.size(); c++) EXPECT_EQ(r[c].type(), node.types[c]) << "column " << c << " of node " << node.id;
+    for (size_t c = 0; c < r.size(); c++)
+      EXPECT_EQ(r[c].type(), node.types[c]) << "column " << c << " of node " << node.id;
   }
   return out;
 }
@@ -175,8 +184,8 @@ std::vector<std::string> Sorted(const Rows& rows) {
   return lines;
 }
 
-catalog::ObjectPtr AddRelation(catalog::Catalog& catalog, Frontend& frontend, const std::string& name, const std::string& columns,
-                               catalog::ObjectType type, bool stream_only) {
+catalog::ObjectPtr AddRelation(catalog::Catalog& catalog, Frontend& frontend, const std::string& name,
+                               const std::string& columns, catalog::ObjectType type, bool stream_only) {
   auto schema = frontend.ResolveColumns({columns, 1});
   if (!schema) {
     ADD_FAILURE() << schema.error().ToString();
@@ -196,12 +205,15 @@ catalog::ObjectPtr AddRelation(catalog::Catalog& catalog, Frontend& frontend, co
 }
 
 const char* const kPersonColumns =
-    "id BIGINT, name VARCHAR, \"emailAddress\" VARCHAR, \"creditCard\" VARCHAR, city VARCHAR, state VARCHAR, \"dateTime\" TIMESTAMP(3), extra VARCHAR";
+    "id BIGINT, name VARCHAR, \"emailAddress\" VARCHAR, \"creditCard\" VARCHAR, city VARCHAR, state VARCHAR, "
+    "\"dateTime\" TIMESTAMP(3), extra VARCHAR";
 const char* const kAuctionColumns =
-    "id BIGINT, \"itemName\" VARCHAR, description VARCHAR, \"initialBid\" BIGINT, reserve BIGINT, \"dateTime\" TIMESTAMP(3), expires TIMESTAMP(3), "
+    "id BIGINT, \"itemName\" VARCHAR, description VARCHAR, \"initialBid\" BIGINT, reserve BIGINT, \"dateTime\" "
+    "TIMESTAMP(3), expires TIMESTAMP(3), "
     "seller BIGINT, category BIGINT, extra VARCHAR";
 const char* const kBidColumns =
-    "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, \"dateTime\" TIMESTAMP(3), extra VARCHAR";
+    "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR, url VARCHAR, \"dateTime\" TIMESTAMP(3), extra "
+    "VARCHAR";
 
 const std::vector<std::pair<std::string, std::string>>& NexmarkQueries() {
   static const std::vector<std::pair<std::string, std::string>> queries = {

@@ -32,7 +32,8 @@ class Lexer {
   explicit Lexer(std::string_view sql) : sql_(sql) {}
 
   Result<std::vector<Token>> Run() {
-    if (sql_.size() > kMaxText) return std::unexpected(UserError("54000", "the statement is longer than {} bytes", kMaxText));
+    if (sql_.size() > kMaxText)
+      return std::unexpected(UserError("54000", "the statement is longer than {} bytes", kMaxText));
     std::vector<Token> tokens;
     while (true) {
       TW_TRY(SkipBlanks());
@@ -54,8 +55,8 @@ class Lexer {
 
   std::unexpected<Error> Unterminated(const char* what, size_t begin) const {
     auto near = std::string(sql_.substr(begin, 40));
-    return std::unexpected(
-        UserError("42601", "unterminated {} at or near \"{}\"", what, near).WithPosition(CharacterPosition(sql_, begin)));
+    return std::unexpected(UserError("42601", "unterminated {} at or near \"{}\"", what, near)
+                               .WithPosition(CharacterPosition(sql_, begin)));
   }
 
   Status SkipBlanks() {
@@ -105,14 +106,16 @@ class Lexer {
     }
     if (IsWordStart(c)) {
       t.kind = TokenKind::kWord;
-      while (at_ < sql_.size() && IsWordPart(sql_[at_])) t.text += char(std::tolower(static_cast<unsigned char>(sql_[at_++])));
+      while (at_ < sql_.size() && IsWordPart(sql_[at_]))
+        t.text += char(std::tolower(static_cast<unsigned char>(sql_[at_++])));
       return {};
     }
     if (std::isdigit(c) || (c == '.' && std::isdigit(static_cast<unsigned char>(Peek(1))))) {
       t.kind = TokenKind::kNumber;
       while (at_ < sql_.size()) {
         unsigned char d = sql_[at_];
-        bool exponent_sign = (d == '+' || d == '-') && !t.text.empty() && (t.text.back() == 'e' || t.text.back() == 'E');
+        bool exponent_sign =
+            (d == '+' || d == '-') && !t.text.empty() && (t.text.back() == 'e' || t.text.back() == 'E');
         if (!std::isalnum(d) && d != '.' && d != '_' && !exponent_sign) break;
         t.text += char(d);
         at_++;
@@ -134,7 +137,7 @@ class Lexer {
     char quote = sql_[at_++];
     t.kind = kind;
     while (true) {
-      if (at_ >= sql_.size()) return Unterminated( quote != '\'' ? "quoted identifier" : "quoted string", begin);
+      if (at_ >= sql_.size()) return Unterminated(quote != '\'' ? "quoted identifier" : "quoted string", begin);
       char c = sql_[at_++];
       if (c == quote) {
         if (Peek() != quote) break;
@@ -146,7 +149,8 @@ class Lexer {
       t.text += c;
     }
     if (kind == TokenKind::kQuotedWord && t.text.empty())
-      return std::unexpected(UserError("42601", "zero-length delimited identifier at or near \"\"\"\"").WithPosition(CharacterPosition(sql_, begin)));
+      return std::unexpected(UserError("42601", "zero-length delimited identifier at or near \"\"\"\"")
+                                 .WithPosition(CharacterPosition(sql_, begin)));
     return {};
   }
 
@@ -163,15 +167,38 @@ class Lexer {
     auto hex = [](unsigned char d) { return std::isxdigit(d) != 0; };
     auto octal = [](unsigned char d) { return d >= '0' && d <= '7'; };
     switch (c) {
-      case 'n': out += '\n'; break;
-      case 't': out += '\t'; break;
-      case 'r': out += '\r'; break;
-      case 'b': out += '\b'; break;
-      case 'f': out += '\f'; break;
-      case 'x': out += char(digits(2, hex, 16, 0)); break;
-      case 'u': AppendUtf8(out, digits(4, hex, 16, 0)); break;
-      case 'U': AppendUtf8(out, digits(8, hex, 16, 0) & 0x1FFFFF); break;
-      case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7':
+      case 'n':
+        out += '\n';
+        break;
+      case 't':
+        out += '\t';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 'b':
+        out += '\b';
+        break;
+      case 'f':
+        out += '\f';
+        break;
+      case 'x':
+        out += char(digits(2, hex, 16, 0));
+        break;
+      case 'u':
+        AppendUtf8(out, digits(4, hex, 16, 0));
+        break;
+      case 'U':
+        AppendUtf8(out, digits(8, hex, 16, 0) & 0x1FFFFF);
+        break;
+      case '0':
+      case '1':
+      case '2':
+      case '3':
+      case '4':
+      case '5':
+      case '6':
+      case '7':
         out += char(digits(2, octal, 8, uint32_t(c - '0')));
         break;
       default:
@@ -215,7 +242,8 @@ int CharacterPosition(std::string_view sql, size_t offset) {
 Error SyntaxError(std::string_view sql, const Token& token) {
   int position = CharacterPosition(sql, token.begin);
   if (token.kind == TokenKind::kEnd) return UserError("42601", "syntax error at end of input").WithPosition(position);
-  return UserError("42601", "syntax error at or near \"{}\"", sql.substr(token.begin, token.end - token.begin)).WithPosition(position);
+  return UserError("42601", "syntax error at or near \"{}\"", sql.substr(token.begin, token.end - token.begin))
+      .WithPosition(position);
 }
 
 }  // namespace tidewater::sql

@@ -11,16 +11,19 @@ enum class TokenKind { kWord, kQuotedWord, kString, kNumber, kParameter, kSymbol
 
 struct Token {
   TokenKind kind = TokenKind::kEnd;
-  /// kWord: folded to lower case. kQuotedWord and kString: without quotes and escapes. kSymbol: one character, but "::" whole.
+  /// kWord: folded to lower case. kQuotedWord and kString: without quotes and escapes. kSymbol: one character, but "::"
+  /// whole.
   std::string text;
   size_t begin = 0, end = 0;  ///< bytes in the text
 
-  bool Is(std::string_view word) const { return (kind == TokenKind::kWord || kind == TokenKind::kSymbol) && text == word; }
+  bool Is(std::string_view word) const {
+    return (kind == TokenKind::kWord || kind == TokenKind::kSymbol) && text == word;
+  }
   bool IsName() const { return kind == TokenKind::kWord || kind == TokenKind::kQuotedWord; }
 };
 
-/// The tokens of a text; the last one is kEnd. Comments, nested ones too, are skipped. 42601 with position for what never ends; 54000
-/// for a text above 16 MiB.
+/// The tokens of a text; the last one is kEnd. Comments, nested ones too, are skipped. 42601 with position for what
+/// never ends; 54000 for a text above 16 MiB.
 Result<std::vector<Token>> Tokenize(std::string_view sql);
 
 /// The 1-based position in characters (UTF-8) of a byte offset, as the protocol counts.
