@@ -179,8 +179,8 @@ Status PostgresSource::RemoveTable(ObjectId id) {
   if (auto status = (*c)->Execute("ALTER PUBLICATION " + (*c)->Identifier(o.publication) + " DROP TABLE " +
                                   (*c)->Identifier(plan->schema) + "." + (*c)->Identifier(plan->name));
       !status)
-    log::warn("source={} publication={} table={} not dropped: {}", source_.name, o.publication,
-              table->table.upstream_name, status.error().message);
+    log::warn("source={} publication={} table={} not dropped: {}", source_.name, o.publication, plan->name,
+              status.error().message);
   return {};
 }
 
