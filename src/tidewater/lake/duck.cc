@@ -78,6 +78,7 @@ std::unique_ptr<duckdb::Connection> Connect() {
   static duckdb::DuckDB* db = [] {
     duckdb::DBConfig config;
     config.options.maximum_threads = 1;
+    config.SetOptionByName("temp_directory", duckdb::Value(""));  // nothing here is meant to spill
     config.SetOptionByName("autoinstall_known_extensions", duckdb::Value::BOOLEAN(false));
     config.SetOptionByName("autoload_known_extensions", duckdb::Value::BOOLEAN(false));
     auto* made = new duckdb::DuckDB(nullptr, &config);

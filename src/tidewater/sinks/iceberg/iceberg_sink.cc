@@ -171,6 +171,7 @@ class IcebergSink : public Sink {
       auto status = table_.metadata ? PrepareWriter() : Connect();
       if (status) continue;
       if (!IsTransient(status.error().kind)) return status;
+      table_ = {};  // the next attempt starts from a fresh look
       NoteRetry(status.error());
       Pause();
     }
@@ -225,7 +226,12 @@ class IcebergSink : public Sink {
     auto started = MonotonicMicros();
     auto options = WriterOptions();
     TW_ASSIGN(auto writer, lake::TableWriter::Make(table_, options_.input, options));
-    TW_TRY(writer->Rebuild(table_));
+    if (auto indexed = writer->Rebuild(table_); !indexed) {
+      auto error = std::move(indexed).error();
+      // A file that went meanwhile was replaced in a newer snapshot.
+      if (error.kind == ErrorKind::kNotFound) error.kind = ErrorKind::kUnavailable;
+      return std::unexpected(std::move(error));
+    }
     schema_id_ = table_.metadata->current_schema_id;
     indexed_snapshot_ = table_.metadata->current_snapshot_id;
     writer_ = std::move(writer);

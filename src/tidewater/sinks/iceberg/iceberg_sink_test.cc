@@ -511,6 +511,46 @@ TEST_F(IcebergSinkTest, CommitsEveryNthCheckpointAndWhenAsked) {
   EXPECT_EQ(sink_->GetStatus().log_rows, 0u);
 }
 
+TEST_F(IcebergSinkTest, LargeCheckpointsAreCutIntoFiles) {
+  options_.options["target_file_size_mb"] = "1";
+  constexpr int64_t kRows = 1'200'000;
+  MustStart();
+  DeltaBatch batch;
+  batch.types = options_.input.GetTypes();
+  for (int64_t at = 0; at < kRows; at += STANDARD_VECTOR_SIZE) {
+    DeltaChunk chunk;
+    chunk.rows = std::make_unique<DataChunk>();
+    chunk.rows->Initialize(duckdb::Allocator::DefaultAllocator(), batch.types);
+    size_t n = std::min<int64_t>(STANDARD_VECTOR_SIZE, kRows - at);
+    for (size_t i = 0; i < n; i++) {
+      duckdb::FlatVector::GetData<int64_t>(chunk.rows->data[0])[i] = at + i;
+      duckdb::FlatVector::GetData<int32_t>(chunk.rows->data[1])[i] = (at + i) * 7919 % 1'000'003;
+      duckdb::FlatVector::GetData<duckdb::string_t>(chunk.rows->data[2])[i] = duckdb::string_t("x", 1);
+    }
+    chunk.rows->SetCardinality(n);
+    batch.chunks.push_back(std::move(chunk));
+  }
+  sink_->Append(1, std::move(batch));
+  sink_->CheckpointDurable(1, 0);
+  ASSERT_TRUE(Wait(1).has_value());
+  auto tasks = Tasks();
+  EXPECT_GE(tasks.size(), 2u);
+  int64_t rows = 0;
+  for (auto& task : tasks) rows += task.file->record_count;
+  EXPECT_EQ(rows, kRows);
+  // The index knows where they are.
+  int v = int(1'199'999ll * 7919 % 1'000'003);
+  MustCommit(2, {{Three(0, 0, "x"), -1}, {Three(1'199'999, v, "x"), -1}, {Three(1'199'999, 5, "y"), 1}});
+  int64_t live = 0, sum = 0;
+  ASSERT_TRUE(lake::ReadTable(Load(), [&](DataChunk& chunk) -> Status {
+                for (size_t i = 0; i < chunk.size(); i++) sum += chunk.GetValue(0, i).GetValue<int64_t>();
+                live += chunk.size();
+                return {};
+              }).has_value());
+  EXPECT_EQ(live, kRows - 1);
+  EXPECT_EQ(sum, kRows * (kRows - 1) / 2);
+}
+
 TEST_F(IcebergSinkTest, EveryType) {
   auto structure = LogicalType::STRUCT({{"x", LogicalType::SMALLINT}, {"y", LogicalType::LIST(LogicalType::VARCHAR)}});
   auto map = LogicalType::MAP(LogicalType::VARCHAR, LogicalType::BIGINT);
