@@ -1,6 +1,6 @@
 // What a commit costs after many: one data file and N deletion vectors per commit, local disk, expiry and merging on.
 //
-//   commit_bench DIR [COMMITS] [VECTORS_PER_COMMIT] [ROWS_OF_METRICS]
+//   commit_bench DIR|memory: [COMMITS] [VECTORS_PER_COMMIT] [COLUMNS]
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -28,9 +28,10 @@ int main(int argc, char** argv) {
   if (argc < 2) return 2;
   int commits = argc > 2 ? std::atoi(argv[2]) : 2000, vectors = argc > 3 ? std::atoi(argv[3]) : 50,
       columns = argc > 4 ? std::atoi(argv[4]) : 8;
+  bool in_memory = std::string_view(argv[1]) == "memory:";
   EmbeddedCatalogOptions options;
-  options.warehouse = OrDie(io::OpenStore(std::string(argv[1]) + "/warehouse"));
-  options.pointers = OrDie(io::OpenStore(std::string(argv[1]) + "/pointers"));
+  options.warehouse = OrDie(io::OpenStore(in_memory ? "memory:" : std::string(argv[1]) + "/warehouse"));
+  options.pointers = OrDie(io::OpenStore(in_memory ? "memory:" : std::string(argv[1]) + "/pointers"));
   auto catalog = OrDie(OpenEmbeddedCatalog(std::move(options)));
   Namespace ns = {"bench-" + NewUuid()};
   if (Status s = catalog->CreateNamespace(ns, {}); !s) return 1;
@@ -47,7 +48,7 @@ int main(int argc, char** argv) {
   int64_t window_us = MonotonicMicros(), window_cpu = ProcessCpuMicros();
   for (int i = 0; i < commits; ++i) {
     TableChange change;
-    change.expire = ExpirePolicy{60, 60000, {}, 10};
+    change.expire = ExpirePolicy{120, 0, {}, 10};
     DataFile f;
     f.path = fmt::format("{}/data/{}.parquet", table.metadata->location, NewUuid());
     f.record_count = 1000;
@@ -90,6 +91,7 @@ int main(int argc, char** argv) {
                  i + 1, double(us - window_us) / 1000 / (commits / 10),
                  double(cpu - window_cpu) / 1000 / (commits / 10), table.metadata->snapshots.size(),
                  MetadataToJson(*table.metadata).size());
+      std::fflush(stdout);
       window_us = us;
       window_cpu = cpu;
     }

@@ -95,7 +95,7 @@ Json PartitionAvroType(const Field& f) {
   }
 }
 
-std::string ManifestAvroSchema(const Type& partition, int version) {
+std::string BuildManifestAvroSchema(const Type& partition, int version) {
   Json partition_fields = Json::array();
   for (const Field& f : partition.fields)
     partition_fields.push_back(Optional(f.id, AvroName(f.name).c_str(), PartitionAvroType(f)));
@@ -131,6 +131,14 @@ std::string ManifestAvroSchema(const Type& partition, int version) {
                               Required(2, "data_file",
                                        {{"type", "record"}, {"name", "r2"}, {"fields", std::move(data_file)}})})}};
   return Dump(entry);
+}
+
+/// The ones of unpartitioned tables are needed with every commit.
+std::string ManifestAvroSchema(const Type& partition, int version) {
+  static const std::string unpartitioned_v2 = BuildManifestAvroSchema(Type::Struct({}), 2);
+  static const std::string unpartitioned_v3 = BuildManifestAvroSchema(Type::Struct({}), 3);
+  if (!partition.fields.empty()) return BuildManifestAvroSchema(partition, version);
+  return version >= 3 ? unpartitioned_v3 : unpartitioned_v2;
 }
 
 std::string ManifestListAvroSchema(int version) {
