@@ -70,13 +70,13 @@ void Console::Impl::Routes() {
     http.Put(kPattern, handler);
     http.Delete(kPattern, handler);
   }
-  http.set_exception_handler([](const httplib::Request& request, httplib::Response& response, std::exception_ptr thrown) {
+  http.set_exception_handler([](auto& request, httplib::Response& response, std::exception_ptr thrown) {
     try {
       std::rethrow_exception(thrown);
-    } catch (const std::exception& e) {
+    } catch (std::exception& e) {
       log::error("{} {} ended by an exception: {}", request.method, request.path, e.what());
     } catch (...) {
-      log::error("{} {} ended by an unknown exception", request.method, request.path);
+      log::error("{} {} ended by an exception", request.method, request.path);
     }
     response.status = 500;
     response.set_content("internal error\n", "text/plain");
