@@ -154,7 +154,7 @@ class IcebergSinkTest : public testing::Test {
     for (auto& [row, weight] : deltas) batch.AppendRow(row, weight);
     return batch;
   }
-  Status Wait(CheckpointId id) { return sink_->WaitCommitted(id, 20'000); }
+  Status Wait(CheckpointId id) { return sink_->WaitCommitted(id, 120'000); }
   void MustCommit(CheckpointId id, const Deltas& deltas) {
     sink_->Append(id, Batch(deltas));
     sink_->CheckpointDurable(id, 0);
@@ -411,7 +411,7 @@ TEST_F(IcebergSinkTest, OtherWriters) {
       ASSERT_TRUE((*other)->Start().has_value());
       (*other)->Append(id, Batch(deltas));
       (*other)->CheckpointDurable(id, 0);
-      auto status = (*other)->WaitCommitted(id, 20'000);
+      auto status = (*other)->WaitCommitted(id, 120'000);
       ASSERT_TRUE(status.has_value()) << status.error().ToString();
     };
     append(1, {{Three(10, 1, "foreign"), 1}});
