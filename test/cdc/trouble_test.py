@@ -43,7 +43,11 @@ def refused(t, statement, sqlstate, *words):
 
 
 def count(t, relation):
-    return t.execute(f"SELECT count(*) FROM {relation}").fetchone()[0]
+    """None while the relation is in its initial load."""
+    try:
+        return t.execute(f"SELECT count(*) FROM {relation}").fetchone()[0]
+    except psycopg.errors.ObjectNotInPrerequisiteState:
+        return None
 
 
 def sees(t, relation, n, timeout=40):
