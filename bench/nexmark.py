@@ -64,7 +64,7 @@ def measure(binary, name, view, events, workers):
     finally:
         server.kill()
     kind = "view" if view else "sink"
-    rate = events / 1000 / max(cpu, 0.01)
+    rate = events / 1000 / max(cpu, 1e-4)
     lib.note(f"{name:<4} {kind} workers {workers}: {rate:7.0f} kevents/CPU-s, {cpu:6.2f} CPU-s, {wall:6.2f} s, peak "
              f"{peak:5.0f} MB, {rows} rows")
     return rate, peak
