@@ -82,8 +82,7 @@ def stream(args, pg):
             t.execute("CREATE SOURCE pg " + pg.cdc_options(slot="tw_stream", publication="tw_stream"))
             t.execute("CREATE TABLE stream (*) FROM pg TABLE 'public.stream'")
             t.execute("CREATE TABLE mark (*) FROM pg TABLE 'public.mark'")
-            lib.wait_for("the initial load", lambda: t.execute("SELECT count(*) FROM stream").fetchone()[0] == rows and
-                         t.execute("SELECT count(*) FROM mark").fetchone()[0] == 1, 120, 0.1)
+            lib.wait_until_loaded(t, ["stream", "mark"])
             t.execute("FLUSH")
         theirs, ours, cpu_rates = [], [], []
         for i in range(rounds):

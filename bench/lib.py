@@ -246,6 +246,14 @@ def rows(connection, query):
         return cursor.execute(query).fetchall()
 
 
+def wait_until_loaded(connection, tables, timeout=300):
+    """Until the initial load of these tables is complete."""
+    def ready():
+        states = {r["name"]: r["state"] for r in rows(connection, "SHOW TABLES")}
+        return all(states.get(t) == "ready" for t in tables)
+    wait_for(f"the initial load of {', '.join(tables)}", ready, timeout, 0.1)
+
+
 # --- A private PostgreSQL server.
 
 def _postgres_bin():
