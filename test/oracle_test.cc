@@ -72,7 +72,7 @@ class Oracle {
       if (Chance(25)) {
         Transaction();
       } else {
-        auto count = Chance(10) ? Below(300) : Below(4) + 1;
+        auto count = Chance(10) ? Below(300) + 1 : Below(4) + 1;
         Change(count);
       }
       if (Chance(4)) Restart(Chance(50));

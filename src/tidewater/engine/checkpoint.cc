@@ -111,15 +111,9 @@ CheckpointId Core::TakeCheckpoint() {
         sink.logged.pop_front();
       }
     }
-    if (sink.log_batches) {
-      state::ByteWriter record;
-      record.bytes.reserve(sink.log.bytes.size() + 8);
-      record.Put(sink.log_batches);
-      record.PutRaw(sink.log.bytes.data(), sink.log.bytes.size());
-      segment->Add(SinkStream(sink_id, id), state::RecordKind::kBase, std::move(record.bytes));
+    if (!sink.log.bytes.empty()) {
+      segment->Add(SinkStream(sink_id, id), state::RecordKind::kBase, std::exchange(sink.log.bytes, {}));
       sink.logged.push_back(id);
-      sink.log.bytes.clear();
-      sink.log_batches = 0;
     }
   }
   segment->Add("engine", state::RecordKind::kBase, EncodeEngineRecord());
@@ -231,21 +225,23 @@ Status Core::Flush(const Cancelled& cancelled, std::vector<std::string>& warning
       std::optional<Error> error;
       bool done = false;
       std::string name;
-      TW_TRY(OnEngine([&] {
-        auto it = sinks_.find(sink_id);
-        if (it == sinks_.end()) {
-          done = true;
-          return Status{};
-        }
-        name = it->second.name;
-        error = it->second.start_error;
-        if (it->second.sink) {
-          auto status = it->second.sink->GetStatus();
-          done = status.committed >= id;
-          error = status.error;
-        }
-        return Status{};
-      }));
+      TW_TRY(OnEngine(
+          [&] {
+            auto it = sinks_.find(sink_id);
+            if (it == sinks_.end()) {
+              done = true;
+              return Status{};
+            }
+            name = it->second.name;
+            error = it->second.start_error;
+            if (it->second.sink) {
+              auto status = it->second.sink->GetStatus();
+              done = status.committed >= id;
+              error = status.error;
+            }
+            return Status{};
+          },
+          true));
       if (done) break;
       if (cancelled && cancelled())
         return std::unexpected(
@@ -450,12 +446,10 @@ Status Core::ReplaySinkLogs(const Restored& restored) {
     auto& sink = sinks_.at(key.second);
     if (!sink.sink) continue;
     state::ByteReader in(payload);
-    for (auto n = in.Get<uint64_t>(); n && in.ok; n--) {
+    while (!in.done()) {
       TW_ASSIGN(auto batch, state::DecodeBatch(in, sink.types));
       sink.sink->Append(key.first, std::move(batch));
     }
-    if (!in.ok || !in.done())
-      return std::unexpected(EnvError(ErrorKind::kCorrupt, "the log of sink \"{}\" is damaged", sink.name));
   }
   return {};
 }

@@ -91,13 +91,15 @@ void Core::Wake() {
   wake_.notify_one();
 }
 
-Status Core::OnEngine(const std::function<Status()>& work) {
+Status Core::OnEngine(const std::function<Status()>& work, bool any_time) {
   std::future<Status> done;
   {
     std::lock_guard lock(mutex_);
     if (stopped_ || stop_) return std::unexpected(StoppingError());
     auto request = std::make_unique<Request>();
     request->work = &work;
+    request->any_time = any_time;
+    any_time_asked_ |= any_time;
     done = request->done.get_future();
     requests_.push_back(std::move(request));
     wake_.notify_one();
@@ -151,14 +153,19 @@ bool Core::AnyOpen() const {
   return false;
 }
 
-bool Core::RunRequests() {
+void Core::RunRequests(bool at_boundary) {
   std::deque<std::unique_ptr<Request>> taken;
   {
     std::lock_guard lock(mutex_);
-    taken.swap(requests_);
+    if (at_boundary) {
+      taken.swap(requests_);
+    } else {
+      auto rest = std::stable_partition(requests_.begin(), requests_.end(), [](auto& r) { return !r->any_time; });
+      std::move(rest, requests_.end(), std::back_inserter(taken));
+      requests_.erase(rest, requests_.end());
+    }
   }
   for (auto& request : taken) request->done.set_value((*request->work)());
-  return !taken.empty();
 }
 
 void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
@@ -256,7 +263,7 @@ bool Core::PollSources() {
   return more;
 }
 
-void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows, DeltaBatch* owned) {
+void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows) {
   if (rows.rows() == 0) return;
   auto count = rows.rows();
   sink.rows += count;
@@ -264,13 +271,12 @@ void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows, DeltaBatch* own
   changed_ = true;
   if (sink.keeps_log) {
     state::EncodeBatch(rows, sink.log);
-    sink.log_batches++;
   }
-  if (sink.sink) sink.sink->Append(next_checkpoint_, owned ? std::move(*owned) : Copy(rows));
+  if (sink.sink) sink.sink->Append(next_checkpoint_, Copy(rows));
 }
 
 void Core::HandToSinks() {
-  for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input), nullptr);
+  for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input));
 }
 
 void Core::TakeEvaluationErrors() {
@@ -399,12 +405,14 @@ void Core::RefreshMetrics() {
 EngineReport Core::Report() {
   EngineReport report;
   // Statuses are read on the engine's thread, where sources and sinks come and go.
-  auto read = OnEngine([&] {
-    RefreshMetrics();
-    std::lock_guard lock(mutex_);
-    report = report_;
-    return Status{};
-  });
+  auto read = OnEngine(
+      [&] {
+        RefreshMetrics();
+        std::lock_guard lock(mutex_);
+        report = report_;
+        return Status{};
+      },
+      true);
   if (!read) {
     std::lock_guard lock(mutex_);
     report = report_;
@@ -436,15 +444,14 @@ void Core::Loop() {
             wake_.wait_for(lock, std::chrono::microseconds(rest), asked);
         }
         if (stop_) break;
+        any_time_asked_ = false;
       }
       woken_.store(false);
       HandleDurable();
 
       last_step_rows_ = 0;
-      if (!AnyOpen()) {
-        RunRequests();
-        TakeWrites(writes);
-      }
+      RunRequests(!AnyOpen());
+      if (!AnyOpen()) TakeWrites(writes);
       more = PollSources();
       if (pushed_) {
         last_step_us_ = MonotonicMicros();

@@ -56,7 +56,8 @@ class Core {
   Result<std::shared_ptr<dataflow::Snapshot>> PinDurable(const Cancelled& cancelled);
 
   /// Runs `work` on the engine's thread at an epoch boundary and returns its outcome. 57P01 when the engine stops.
-  Status OnEngine(const std::function<Status()>& work);
+  /// `any_time`: also in the middle of an upstream transaction, for work that only looks.
+  Status OnEngine(const std::function<Status()>& work, bool any_time = false);
 
   /// Held from the read of a row change until its deltas are published, and by DDL while it changes the catalog.
   std::timed_mutex& write_mutex() { return write_mutex_; }
@@ -106,8 +107,7 @@ class Core {
     std::unique_ptr<Sink> sink;
     std::optional<Error> start_error;
     Types types;
-    state::ByteWriter log;  ///< encoded deltas since the last checkpoint
-    uint64_t log_batches = 0;
+    state::ByteWriter log;            ///< encoded deltas since the last checkpoint
     std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
     uint64_t rows = 0;
     uint64_t commits_seen = 0;
@@ -124,6 +124,7 @@ class Core {
   };
   struct Request {
     const std::function<Status()>* work;
+    bool any_time = false;
     std::promise<Status> done;
   };
   struct PendingWrite {
@@ -135,15 +136,14 @@ class Core {
   // core.cc: the loop
   void Loop();
   void Wake();
-  bool RunRequests();
+  void RunRequests(bool at_boundary);
   void TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken);
   bool PollSources();
   bool AnyOpen() const;
   void StepNow();
   void PublishNow();
   void HandToSinks();
-  /// `owned`: the same rows, where the sink may have them.
-  void HandToSink(SinkRuntime& sink, const DeltaBatch& rows, DeltaBatch* owned);
+  void HandToSink(SinkRuntime& sink, const DeltaBatch& rows);
   void TakeEvaluationErrors();
   void RefreshMetrics();
   [[noreturn]] void Fatal(const std::string& what);
@@ -236,6 +236,7 @@ class Core {
   std::deque<std::unique_ptr<Request>> requests_;
   std::deque<std::unique_ptr<PendingWrite>> writes_;
   std::deque<std::pair<CheckpointId, Status>> durable_events_;
+  bool any_time_asked_ = false;
   std::optional<Error> wal_failure_;
   CheckpointId durable_ = 0;
   std::shared_ptr<dataflow::Snapshot> durable_snapshot_;

@@ -574,7 +574,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
     }
     auto& sink = sinks_[object.id] = std::move(runtime);
     if (hidden) {
-      HandToSink(sink, circuit_->Output(object.input), nullptr);
+      HandToSink(sink, circuit_->Output(object.input));
       TakeEvaluationErrors();
       PublishNow();
       if (auto started = StartStreamsOf(*hidden); !started) log::error("{}", started.error().ToString());
@@ -594,7 +594,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
           more = snapshot->Scan(object.input, part, resume, columns, *chunk.rows);
           if (chunk.rows->size() == 0) continue;
           rows.chunks.push_back(std::move(chunk));
-          HandToSink(sink, rows, &rows);
+          HandToSink(sink, rows);  // copies: the rows lie in the snapshot's blocks
         }
       }
     }
