@@ -11,7 +11,7 @@
 namespace tidewater::postgres {
 namespace {
 constexpr size_t kChunksInFlight = 2;
-constexpr size_t kFirstChunkRows = 4096;
+constexpr size_t kFirstChunkRows = 256;  // until it is known how wide the rows are
 constexpr size_t kChunkBytes = 32 << 20;
 constexpr size_t kRepairKeys = 500;
 constexpr int64_t kWatchUs = 1'000'000;
@@ -116,6 +116,7 @@ Status PostgresSource::Watch(Connection& c) {
   if (!missing) return {};
   std::lock_guard lock(mutex_);
   restart_stream_ = true;  // which looks more closely and says what is wrong
+  attention_ = true;
   stream_interrupt_.Wake();
   return {};
 }
@@ -179,6 +180,7 @@ Status PostgresSource::Barrier(Connection& c, std::vector<std::shared_ptr<TableS
     std::unique_lock lock(mutex_);
     auto before = streams_;
     restart_stream_ = true;
+    attention_ = true;
     stream_interrupt_.Wake();
     while (streams_ == before) {
       if (load_interrupt_.stopped()) return std::unexpected(Stopped());

@@ -136,6 +136,7 @@ class PostgresSource : public Source {
   Status PreparePublication(Connection& c);
   Status PrepareSlot(Connection& c);
   Status Loop(Connection& c);
+  Result<bool> Asked();
   Status OnMessage(Connection& c, std::span<const char> bytes);
   Status OnPgoutput(Connection& c, std::span<const char> bytes);
   Status OnRelation(Connection& c, const PgoutputMessage& m);
@@ -236,6 +237,7 @@ class PostgresSource : public Source {
   std::vector<const Field*> fields_;
   std::string key_bytes_;
   bool moved_from_rejected_ = false;  ///< the row at hand had a key whose row is in the error table
+  bool look_ = false;                 ///< somebody may have asked for something: Asked()
   bool open_continued_ = false;       ///< the last piece published ended inside a transaction
 };
 

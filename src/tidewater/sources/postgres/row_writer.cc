@@ -8,11 +8,13 @@ void RowWriter::Bind(DataChunk& chunk) {
   data_.clear();
   valid_.clear();
   nested_.clear();
+  list_.clear();
   text_.clear();
   for (auto& v : chunk.data) {
     data_.push_back(FlatVector::GetData(v));
     valid_.push_back(&FlatVector::Validity(v));
-    nested_.push_back(v.GetType().InternalType() == duckdb::PhysicalType::LIST);
+    nested_.push_back(v.GetType().IsNested());
+    list_.push_back(v.GetType().InternalType() == duckdb::PhysicalType::LIST);
     text_.push_back(v.GetType().InternalType() == duckdb::PhysicalType::VARCHAR);
   }
 }

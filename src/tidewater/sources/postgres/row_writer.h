@@ -36,12 +36,15 @@ class RowWriter {
     return (*decoders_)[c].Decode(field, vector, data_[c], row);
   }
   void PutNull(uint32_t c, duckdb::idx_t row) {
-    if (nested_[c]) [[unlikely]] {
+    if (list_[c]) [[unlikely]] {
       reinterpret_cast<duckdb::list_entry_t*>(data_[c])[row] = {0, 0};
     } else if (text_[c]) {
       reinterpret_cast<duckdb::string_t*>(data_[c])[row] = duckdb::string_t(uint32_t(0));
     }
-    valid_[c]->SetInvalid(row);
+    if (nested_[c]) [[unlikely]]
+      duckdb::FlatVector::SetNull(chunk_->data[c], row, true);
+    else
+      valid_[c]->SetInvalid(row);
   }
 
  private:
@@ -49,7 +52,7 @@ class RowWriter {
   DataChunk* chunk_ = nullptr;
   std::vector<duckdb::data_ptr_t> data_;
   std::vector<duckdb::ValidityMask*> valid_;
-  std::vector<char> nested_, text_;
+  std::vector<char> nested_, list_, text_;
 };
 
 /// Appends the bits of the key columns of a flat row to `out`: equal keys give equal bytes.

@@ -13,6 +13,7 @@ constexpr size_t kPieceRows = 4096;
 constexpr size_t kPieceBytes = 8 << 20;
 constexpr size_t kQueueRows = 512 * 1024;
 constexpr size_t kQueueBytes = 64 << 20;
+constexpr size_t kUncheckedBytes = 1 << 20;
 /// Under load a piece waits for company at most this long.
 constexpr int64_t kPieceUs = 2'000;
 constexpr int64_t kStatusUs = 1'000'000;
@@ -320,11 +321,13 @@ Status PostgresSource::SendStatus(Connection& c, bool ask) {
 
 Status PostgresSource::Loop(Connection& c) {
   uint32_t count = 0;
+  size_t unchecked_bytes = 0;
   TW_TRY(SendStatus(c, true));
   int64_t heartbeat_us = MonotonicMicros();
   while (true) {
     if (stream_interrupt_.stopped()) return std::unexpected(EnvError(ErrorKind::kCancelled, "stopped"));
-    if (++count % 256 == 0 || stalled_) {
+    if (++count % 256 == 0 || unchecked_bytes > kUncheckedBytes || stalled_) {
+      unchecked_bytes = 0;
       if (MonotonicMicros() - status_sent_us_ > kStatusUs) TW_TRY(SendStatus(c, false));
       bool full;
       {
@@ -343,6 +346,11 @@ Status PostgresSource::Loop(Connection& c) {
       auto status = OnMessage(c, {buffer, size_t(n)});
       PQfreemem(buffer);
       TW_TRY(status);
+      unchecked_bytes += size_t(n);
+      if (std::exchange(look_, false)) {
+        TW_ASSIGN(bool leave, Asked());
+        if (leave) return {};
+      }
       continue;
     }
     if (n == -2) return std::unexpected(c.LastError());
@@ -364,14 +372,10 @@ Status PostgresSource::Loop(Connection& c) {
         announce_ = true;
       }
       OnBoundary(true);
+      TW_ASSIGN(bool leave, Asked());
+      if (leave) return {};
       {
         std::lock_guard lock(mutex_);
-        if (load_error_) {
-          auto error = std::exchange(load_error_, {});
-          error->kind = ErrorKind::kUnsupported;  // waits for a statement
-          return std::unexpected(*error);
-        }
-        if (restart_stream_) return {};
         waiting = (!chunks_.empty() && chunks_.front().high > passed_) || wanted_ > passed_;
       }
     }
@@ -380,6 +384,15 @@ Status PostgresSource::Loop(Connection& c) {
     stream_interrupt_.WaitSocket(PQsocket(c.raw()), true, false, timeout_ms);
     if (!PQconsumeInput(c.raw())) return std::unexpected(c.LastError());
   }
+}
+
+/// Between transactions: whether a fresh stream is wanted, or why the load cannot go on.
+Result<bool> PostgresSource::Asked() {
+  std::lock_guard lock(mutex_);
+  if (!load_error_) return restart_stream_;
+  auto error = *std::exchange(load_error_, {});
+  error.kind = ErrorKind::kUnsupported;  // waits for a statement
+  return std::unexpected(error);
 }
 
 Status PostgresSource::OnMessage(Connection& c, std::span<const char> bytes) {
@@ -460,6 +473,7 @@ void PostgresSource::OnBoundary(bool drained) {
     Publish(false);
   }
   if (attention) HandOverChunks();
+  look_ = look_ || attention;
 }
 
 void PostgresSource::TakeAdded() {
