@@ -12,6 +12,8 @@ namespace {
 
 /// How many keys ahead a slot is brought into the cache.
 constexpr size_t kAhead = 8;
+/// Keys that the index makes room for on the word of the manifests alone.
+constexpr int64_t kReserveMax = 1 << 24;
 
 std::string ColumnError(const std::string& name) { return fmt::format("column \"{}\"", name); }
 
@@ -132,13 +134,12 @@ Status TableWriter::IndexFile(iceberg::FileAccess& files, const iceberg::DataFil
     return std::unexpected(
         EnvError(ErrorKind::kUnsupported, "data files in format {} ({}) cannot be indexed", file.format, file.path));
   uint32_t id = NewFile(file.path);
-  if (file.record_count >= int64_t(RowLocation::kNone))
+  if (file.record_count < 0 || file.record_count >= int64_t(RowLocation::kNone))
     return std::unexpected(EnvError(ErrorKind::kUnsupported, "{} holds {} rows", file.path, file.record_count));
   std::vector<FileColumn> columns;
   for (auto k : key_columns_) columns.push_back(file_columns_[k]);
   std::vector<uint32_t> positions(columns.size());
   for (size_t i = 0; i < positions.size(); i++) positions[i] = i;
-  index_.Reserve(index_.size() + file.record_count);
   bool any_deleted = !deleted.Empty();
   KeyBatch keys;
   uint64_t live = 0;
@@ -179,8 +180,8 @@ Status TableWriter::Rebuild(const iceberg::Table& table) {
   if (!snapshot) return {};
   TW_ASSIGN(auto tasks, iceberg::PlanScan(*table.files, *table.metadata, *snapshot));
   uint64_t rows = 0;
-  for (auto& t : tasks) rows += t.file->record_count;
-  index_.Reserve(rows);
+  for (auto& t : tasks) rows += std::clamp<int64_t>(t.file->record_count, 0, kReserveMax);
+  index_.Reserve(std::min<uint64_t>(rows, kReserveMax));
   DeleteReader reader(*table.files);
   struct Named {
     std::shared_ptr<const iceberg::DataFile> file;
