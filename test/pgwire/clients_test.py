@@ -35,7 +35,7 @@ def sqlstate(what, wanted, work):
 
 def statements(t):
     c = t.connect()
-    c.execute("CREATE TABLE items (id bigint PRIMARY KEY, name varchar, price numeric(12,2), at timestamptz)")
+    c.execute("CREATE TABLE items (id bigint PRIMARY KEY, name varchar, price numeric(12,2), created timestamptz)")
     c.execute("CREATE MATERIALIZED VIEW totals AS SELECT name, count(*) AS n, sum(price) AS price FROM items GROUP BY name")
     now = dt.datetime(2024, 7, 1, 12, 0, 0, 123456, tzinfo=dt.timezone.utc)
     for binary in (False, True):

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 #include "tidewater/base/log.h"
 #include "tidewater/console/console.h"
 #include "tidewater/engine/engine.h"
@@ -109,8 +110,10 @@ Status Run(const ServeOptions& options, const sigset_t& stop_signals) {
   // A second signal ends the process at once; what is durable stays so.
   pthread_sigmask(SIG_UNBLOCK, &stop_signals, nullptr);
   server->Stop();
-  console->Stop();
+  // Idle keep-alive connections hold the HTTP side for a moment; the last checkpoint need not wait for them.
+  std::thread http_stop([&] { console->Stop(); });
   engine->Stop();
+  http_stop.join();
   log::info("stopped");
   return {};
 }

@@ -10,6 +10,8 @@ namespace {
 
 constexpr size_t kBodyBytesMax = size_t{64} << 20;
 constexpr size_t kThreads = 16;
+/// An idle client's connection; also how long a stop may take.
+constexpr time_t kKeepAliveSeconds = 2;
 constexpr const char* kMount = "/iceberg";
 
 bool SameBytes(const std::string& a, const std::string& b) {
@@ -106,6 +108,7 @@ Result<std::unique_ptr<Console>> Console::Start(ConsoleOptions options) {
   http.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   http.set_payload_max_length(kBodyBytesMax);
   http.set_keep_alive_max_count(10'000);
+  http.set_keep_alive_timeout(kKeepAliveSeconds);
   http.set_tcp_nodelay(true);
   // The library's default also sets SO_REUSEPORT: two processes would share the port without a word.
   http.set_socket_options([](auto socket) {

@@ -245,6 +245,12 @@ Result<Value> FromText(std::string_view text, const LogicalType& target, const T
         return std::unexpected(UserError("22P02", "malformed array literal: \"{}\"", text.substr(0, 200)));
       return out;
     }
+    case LogicalTypeId::UUID: {
+      // Clients also send it without hyphens.
+      duckdb::hugeint_t uuid;
+      if (!duckdb::UUID::FromString(std::string(Trim(text)), uuid)) return std::unexpected(BadText(target, text));
+      return Value::UUID(uuid);
+    }
     case LogicalTypeId::DECIMAL:
       return NumericTo(std::string(Trim(text)), target);
     default: {

@@ -294,6 +294,7 @@ TEST_F(ServerTest, ParametersAsText) {
   EXPECT_EQ(round("interval", "1 day 02:03:04.5"), "1 day 02:03:04.5");
   EXPECT_EQ(round("date", "2024-02-30"), "22P02");
   EXPECT_EQ(round("uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
+  EXPECT_EQ(round("uuid", "a0eebc999c0b4ef8bb6d6bb9bd380a11"), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
   EXPECT_EQ(round("varchar", "\xff"), "22021");
 }
 
