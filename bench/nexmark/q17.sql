@@ -1,7 +1,7 @@
 -- Statistics of each auction and day.
 SELECT
   auction,
-  strftime(date_time, '%Y-%m-%d') AS day,
+  date_format(date_time, 'yyyy-MM-dd') AS day,
   count(*) AS total_bids,
   count(*) FILTER (WHERE price < 10000) AS rank1_bids,
   count(*) FILTER (WHERE price >= 10000 AND price < 1000000) AS rank2_bids,
@@ -11,4 +11,4 @@ SELECT
   avg(price) AS avg_price,
   sum(price) AS sum_price
 FROM bid
-GROUP BY auction, strftime(date_time, '%Y-%m-%d')
+GROUP BY auction, date_format(date_time, 'yyyy-MM-dd')

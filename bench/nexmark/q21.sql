@@ -1,4 +1,4 @@
--- The channel's id. Flink's REGEXP_EXTRACT gives NULL without a match, DuckDB's an empty text.
+-- The channel's id.
 SELECT
   auction, bidder, price, channel,
   CASE
@@ -6,8 +6,8 @@ SELECT
     WHEN lower(channel) = 'google' THEN '1'
     WHEN lower(channel) = 'facebook' THEN '2'
     WHEN lower(channel) = 'baidu' THEN '3'
-    ELSE nullif(regexp_extract(url, '(&|^)channel_id=([^&]*)', 2), '')
+    ELSE regexp_extract(url, '(&|^)channel_id=([^&]*)', 2)
   END AS channel_id
 FROM bid
-WHERE nullif(regexp_extract(url, '(&|^)channel_id=([^&]*)', 2), '') IS NOT NULL
+WHERE regexp_extract(url, '(&|^)channel_id=([^&]*)', 2) IS NOT NULL
    OR lower(channel) IN ('apple', 'google', 'facebook', 'baidu')
