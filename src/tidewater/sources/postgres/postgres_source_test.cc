@@ -739,6 +739,9 @@ TEST(PostgresTrouble, LostSlotWaitsForAlterAndLoadsAgain) {
   ASSERT_TRUE(f.UntilLoaded());
   f.Save();
   f.Kill();
+  // The server takes a moment to notice that the stream has ended.
+  while (pg.Value("SELECT active FROM pg_replication_slots WHERE slot_name = 'slot_lost'") == "t")
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   pg.Run(
       "SELECT pg_drop_replication_slot('slot_lost'); DELETE FROM lost WHERE id < 50; UPDATE lost SET v = 1 WHERE id > "
       "90");
