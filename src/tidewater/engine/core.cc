@@ -377,7 +377,7 @@ void Core::RefreshMetrics() {
     r.id = id;
     r.name = sink.name;
     r.connector = sink.connector_name;
-    if (auto input = catalog_.Current()->Find(sink.input)) r.input = input->name;
+    if (auto input = catalog_.Current()->Find(sink.input); input && !input->hidden) r.input = input->name;
     r.rows = sink.rows;
     if (sink.sink) r.status = sink.sink->GetStatus();
     if (sink.start_error) {

@@ -136,7 +136,8 @@ Result<Rows> ShowRows(Core& core, const sql::Show& show) {
       break;
     case ShowKind::kSinks:
       for (auto& s : core.Report().sinks)
-        rows.push_back({Value(s.name), Value(s.connector), Value(s.input), Value(ToString(s.status.state)),
+        rows.push_back({Value(s.name), Value(s.connector),
+                        s.input.empty() ? Value(LogicalType::VARCHAR) : Value(s.input), Value(ToString(s.status.state)),
                         Text(s.status.error), Value::BIGINT(int64_t(s.status.retries)),
                         Value::BIGINT(int64_t(s.status.committed)), Value::BIGINT(int64_t(s.status.commits)),
                         Value::BIGINT(int64_t(s.status.rows_written)), Value::BIGINT(int64_t(s.status.log_rows)),
