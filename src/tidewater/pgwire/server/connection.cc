@@ -36,9 +36,6 @@ constexpr std::pair<const char*, const char*> kReported[] = {
 
 Error Closed() { return EnvError(ErrorKind::kUnavailable, "the client closed the connection"); }
 
-/// Whether the connection itself cannot go on.
-bool EndsConnection(const Error& error) { return error.kind == ErrorKind::kUnavailable && error.sqlstate == "08006"; }
-
 std::string_view TrimSql(std::string_view sql) {
   auto drop = [](char c) { return std::isspace(uint8_t(c)) || c == ';'; };
   while (!sql.empty() && drop(sql.front())) sql.remove_prefix(1);
@@ -160,7 +157,7 @@ void Connection::Run() {
     log::error("a client connection ended by an exception: {}", e.what());
     end = std::unexpected(EnvError(ErrorKind::kInternal, "internal error, the connection is closed"));
   }
-  if (end || EndsConnection(end.error())) return;
+  if (end || transport_.gone()) return;
   PutError(out_, end.error(), "FATAL");
   transport_.WriteLast(out_);
 }
@@ -237,7 +234,7 @@ Status Connection::Authenticate() {
     return {};
   };
   auto status = exchange();
-  if (!status && !EndsConnection(status.error())) {
+  if (!status && !transport_.gone()) {
     Metric().refused.Increment();
     log::warn("a client was refused: {}", status.error().message);
     transport_.Pause(context_.options.failed_authentication_delay_ms);
@@ -370,7 +367,7 @@ Status Connection::Serve() {
         log::error("a statement ended by an exception: {}", e.what());
         status = std::unexpected(EnvError(ErrorKind::kInternal, "internal error: {}", e.what()));
       }
-      if (!status && !EndsConnection(status.error()) && status.error().sqlstate != "57P01") {
+      if (!status && !transport_.gone() && status.error().sqlstate != "57P01") {
         bool simple = std::holds_alternative<Query>(message);
         OnError(std::move(status).error());
         skip_to_sync_ = !simple;
@@ -389,7 +386,7 @@ Status Connection::OnSync() {
   skip_to_sync_ = false;
   auto ended = EndImplicit();
   if (!ended) {
-    if (EndsConnection(ended.error())) return ended;
+    if (transport_.gone()) return ended;
     OnError(std::move(ended).error());
   }
   // Portals live as long as their transaction.

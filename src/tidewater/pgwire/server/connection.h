@@ -70,7 +70,8 @@ class Connection {
   Status OnClose(const Close& message);
   Status OnSync();
 
-  // Statements. Errors of kind kUnavailable and 57P01 end the connection, others are the client's to read.
+  // Statements. An error ends the connection when the transport is gone or it is 57P01; others are the client's to
+  // read.
   Result<std::shared_ptr<Prepared>> Prepare(const std::string& sql, const std::vector<uint32_t>& oids);
   Status RunSimple(const std::string& sql, bool batch);
   Status ExecutePortal(Portal& portal, int32_t rows_max, bool describe, bool& suspended);

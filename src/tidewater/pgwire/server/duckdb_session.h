@@ -46,6 +46,9 @@ class DuckdbSession : public engine::Session {
       out->tag = "NOTICE";
       return out;
     }
+    if (sql == "UPSTREAM") {
+      return std::unexpected(EnvError(ErrorKind::kUnavailable, "the upstream refuses connections"));
+    }
     if (sql.starts_with("POSITION ")) {
       return std::unexpected(UserError("42601", "syntax error").WithPosition(std::stoi(sql.substr(9))));
     }

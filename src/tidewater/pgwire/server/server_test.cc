@@ -113,6 +113,9 @@ TEST_F(ServerTest, ErrorsKeepTheConnection) {
   EXPECT_EQ(Run(c, "SELEC 1").sqlstate, "42601");
   EXPECT_EQ(Run(c, "SELECT '\xff'").sqlstate, "22021");
   EXPECT_EQ(Run(c, "SELECT $1::int").sqlstate, "42P02");
+  // Another connection's loss is not this one's.
+  EXPECT_EQ(Run(c, "UPSTREAM").sqlstate, "08006");
+  EXPECT_EQ(PQstatus(c.conn), CONNECTION_OK);
   // An error after rows were sent.
   a = Run(c, "SELECT CASE WHEN i = 9000 THEN error('late') ELSE i END FROM range(10000) t(i)");
   EXPECT_EQ(a.status, PGRES_FATAL_ERROR);

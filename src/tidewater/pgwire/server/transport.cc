@@ -13,7 +13,10 @@
 
 namespace tidewater::pgwire {
 
-static Error Gone() { return EnvError(ErrorKind::kUnavailable, "the client closed the connection"); }
+Error Transport::Gone(const char* how) {
+  gone_ = true;
+  return EnvError(ErrorKind::kUnavailable, "{}", how);
+}
 
 Transport::Transport(int socket_fd, int stop_fd) : socket_(socket_fd), stop_(stop_fd) {
   fcntl(socket_, F_SETFL, fcntl(socket_, F_GETFL) | O_NONBLOCK);
@@ -84,8 +87,8 @@ Status Transport::Wait(Io io, int64_t deadline_us, bool heed_stop) {
     if (deadline_us > 0) timeout_ms = int(std::max<int64_t>(0, (deadline_us - MonotonicMicros() + 999) / 1000));
     int ready = poll(fds, heed_stop ? 2 : 1, timeout_ms);
     if (ready < 0 && errno == EINTR) continue;
-    if (ready < 0) return std::unexpected(Gone());
-    if (ready == 0) return std::unexpected(EnvError(ErrorKind::kUnavailable, "the client did not answer in time"));
+    if (ready < 0) return std::unexpected(Gone("the client closed the connection"));
+    if (ready == 0) return std::unexpected(Gone("the client did not answer in time"));
     if (heed_stop && fds[1].revents != 0) {
       return std::unexpected(
           Error{ErrorKind::kCancelled, "57P01", "terminating connection due to administrator command", {}, {}, 0});
@@ -108,7 +111,7 @@ Status Transport::StartTls(ssl_ctx_st* context, int64_t deadline_us) {
       // Nothing more can be said over this connection, in either way.
       SSL_free(tls_);
       tls_ = nullptr;
-      return std::unexpected(EnvError(ErrorKind::kUnavailable, "the TLS handshake failed"));
+      return std::unexpected(Gone("the TLS handshake failed"));
     }
     TW_TRY(Wait(io, deadline_us, true));
   }
@@ -119,7 +122,10 @@ Result<std::string_view> Transport::Read(int64_t deadline_us) {
     size_t n = 0;
     auto io = ReadSome(n);
     if (io == Io::kDone) return std::string_view(buffer_.data(), n);
-    if (io == Io::kClosed) return std::string_view();
+    if (io == Io::kClosed) {
+      gone_ = true;
+      return std::string_view();
+    }
     TW_TRY(Wait(io, deadline_us, true));
   }
 }
@@ -128,7 +134,7 @@ Status Transport::Write(std::string_view bytes) {
   while (!bytes.empty()) {
     size_t n = 0;
     auto io = WriteSome(bytes, n);
-    if (io == Io::kClosed) return std::unexpected(Gone());
+    if (io == Io::kClosed) return std::unexpected(Gone("the client closed the connection"));
     if (io == Io::kDone) {
       bytes.remove_prefix(n);
     } else {

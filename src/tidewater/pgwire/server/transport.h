@@ -28,6 +28,8 @@ class Transport {
   /// = none.
   Result<std::string_view> Read(int64_t deadline_us);
   Status Write(std::string_view bytes);
+  /// Whether a call found the client gone or too slow: nothing can be said to it any more.
+  bool gone() const { return gone_; }
   /// What the client can still take within a second, also while the server stops.
   void WriteLast(std::string_view bytes);
   /// Waits; true when the server stops meanwhile.
@@ -39,9 +41,11 @@ class Transport {
   Io WriteSome(std::string_view bytes, size_t& n);
   Io TlsOutcome(int result);
   Status Wait(Io io, int64_t deadline_us, bool heed_stop);
+  Error Gone(const char* how);
 
   int socket_, stop_;
   ssl_st* tls_ = nullptr;
+  bool gone_ = false;
   std::array<char, 16384> buffer_;
 };
 
