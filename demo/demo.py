@@ -113,7 +113,7 @@ def show(screen, server, c, probe, start, before):
     metrics = server.metrics()
     rows_in = int(sum(v for k, v in metrics.items() if k.startswith("tidewater_source_rows_total")))
     now = time.monotonic()
-    rate = (rows_in - before[1]) / max(now - before[0], 0.001)
+    rate = (rows_in - before[1]) / (now - before[0]) if before else 0
     loaded = server.load_table("shop", "order_totals")
     committed = loaded["metadata"].get("last-sequence-number", 0) if loaded else 0
     files = loaded["metadata"]["snapshots"][-1]["summary"].get("total-data-files", "0") if committed else "0"
@@ -207,7 +207,7 @@ def run():
             for statement in PROBE:
                 c.execute(statement)
         probe = Probe(pg, server)
-        screen, start, before = Screen(), time.monotonic(), (time.monotonic(), 0)
+        screen, start, before = Screen(), time.monotonic(), None
         try:
             with server.connect() as c:
                 while args.seconds is None or time.monotonic() - start < args.seconds:
