@@ -71,8 +71,12 @@ Case Conversion(const std::string& raw) {
                                             : "time";
     return {"22007", fmt::format("invalid input syntax for type {}: \"{}\"", type, m[1].str())};
   }
+  if (Contains(raw, "field value out of range")) {
+    auto value = Quoted(raw);
+    return {"22008", value.empty() ? raw : fmt::format("date/time field value out of range: \"{}\"", value)};
+  }
   if (Contains(raw, "out of range") || Contains(raw, "Could not cast value") || Contains(raw, "can't be cast")) {
-    static const std::regex range("to (?:the destination type |type )?([A-Z0-9_]+)");
+    static const std::regex range("(?:destination type|to type|to) ([A-Z0-9_]+)");
     if (std::regex_search(raw, m, range)) return {"22003", fmt::format("{} out of range", TypeName(m[1]))};
     return {"22003", raw};
   }
@@ -147,6 +151,13 @@ Case Binder(const duckdb::ErrorData& e, const std::string& raw) {
   if (Contains(raw, "Cannot compare values of type") || Contains(raw, "Cannot mix values of type"))
     return {"42804", raw};
   if (Contains(raw, "Could not determine type") || Contains(raw, "parameter")) return {"42P18", raw};
+  if (Contains(raw, "does not support the supplied arguments")) {  // a macro of DuckDB
+    auto end = raw.find("()");
+    auto begin = raw.rfind(' ', end);
+    if (end != std::string::npos && begin != std::string::npos)
+      return {"42883",
+              fmt::format("function {} does not exist with these arguments", raw.substr(begin + 1, end - begin - 1))};
+  }
   if (Contains(raw, "Duplicate alias"))
     return {"42712", fmt::format("table name \"{}\" specified more than once", Quoted(raw))};
   if (Contains(raw, "does not exist")) return {"42704", raw};
@@ -157,7 +168,10 @@ Case Binder(const duckdb::ErrorData& e, const std::string& raw) {
 
 }  // namespace
 
-Error Translate(const duckdb::ErrorData& e, const std::string& sql, const Rewritten* rewritten) {
+Error Translate(const duckdb::ErrorData& given, const std::string& sql, const Rewritten* rewritten) {
+  // Results carry errors as JSON (errors_as_json), which alone keeps the position.
+  const bool json = !given.RawMessage().empty() && given.RawMessage()[0] == '{';
+  const duckdb::ErrorData e = json ? duckdb::ErrorData(std::runtime_error(given.RawMessage())) : given;
   std::string raw = e.RawMessage(), rest;
   // Behind the first line come candidates and an excerpt of the query: hints at best, secrets at worst.
   if (auto line = raw.find('\n'); line != std::string::npos) {

@@ -22,6 +22,7 @@
 #include "tidewater/sql/errors.h"
 #include "tidewater/sql/exact_sums.h"
 #include "tidewater/sql/functions.h"
+#include "tidewater/sql/naming.h"
 #include "tidewater/sql/plan_codec.h"
 #include "tidewater/sql/planner.h"
 #include "tidewater/sql/rewrite.h"
@@ -85,9 +86,24 @@ class PreparedImpl : public Prepared {
   bool unstable = false;  ///< depends on the time or the session: planned anew each time
 };
 
+/// What a session is running; Interrupt() reaches it, and only while it runs, since connections are shared.
+struct Running {
+  std::mutex mutex;
+  DuckConnection connection;  // guarded by mutex
+  void Interrupt() {
+    std::lock_guard lock(mutex);
+    if (connection) connection->Interrupt();
+  }
+  void End() {
+    std::lock_guard lock(mutex);
+    connection.reset();
+  }
+};
+
 class StreamImpl : public QueryStream {
  public:
   ~StreamImpl() override {
+    if (running) running->End();
     result.reset();
     second.reset();
     if (connection) ContextState::Get(*connection->context).snapshot.reset();
@@ -95,6 +111,19 @@ class StreamImpl : public QueryStream {
     if (done) done();
   }
   Result<std::unique_ptr<DataChunk>> Next() override {
+    auto outcome = Fetch();
+    // What a stream says after an interrupt depends on where it stood.
+    if ((!outcome || *outcome) && *interrupts != interrupts_before)
+      return std::unexpected(EnvError(ErrorKind::kCancelled, "canceling statement due to user request"));
+    return outcome;
+  }
+
+  std::shared_ptr<Running> running;
+  std::shared_ptr<std::atomic<uint64_t>> interrupts;
+  uint64_t interrupts_before = 0;
+
+ private:
+  Result<std::unique_ptr<DataChunk>> Fetch() {
     try {
       duckdb::unique_ptr<DataChunk> chunk;
       duckdb::ErrorData error;
@@ -113,6 +142,7 @@ class StreamImpl : public QueryStream {
     }
   }
 
+ public:
   std::string sql;
   DuckConnection connection;
   duckdb::unique_ptr<duckdb::PreparedStatement> second;  ///< where the Prepared's own is busy
@@ -149,9 +179,10 @@ class FrontendImpl : public Frontend {
       if (result->HasError()) result->ThrowError();
     };
     run(fmt::format("ATTACH '' AS {} (TYPE tidewater)", QuoteIdentifier(options.database)));
-    for (auto setting : {"preserve_identifier_case = false", "default_null_order = 'nulls_last_on_asc_first_on_desc'",
-                         "TimeZone = 'UTC'", "autoinstall_known_extensions = false",
-                         "autoload_known_extensions = false", "enable_external_access = false"})
+    for (auto setting :
+         {"preserve_identifier_case = false", "default_null_order = 'nulls_last_on_asc_first_on_desc'",
+          "TimeZone = 'UTC'", "autoinstall_known_extensions = false", "autoload_known_extensions = false",
+          "errors_as_json = true", "enable_external_access = false"})
       if (auto result = setup.Query(fmt::format("SET GLOBAL {}", setting));
           result->HasError() && std::string(setting).find("python") == std::string::npos)
         result->ThrowError();
@@ -360,6 +391,7 @@ class FrontendImpl : public Frontend {
             parser.ParseQuery(rewritten.text);
             if (parser.statements.size() != 1 || parser.statements[0]->type != duckdb::StatementType::SELECT_STATEMENT)
               ThrowThroughDuckDB(UserError("42601", "a view is defined by one SELECT"));
+            NameColumns(parser.statements[0]->Cast<duckdb::SelectStatement>());
             duckdb::Planner planner(context);
             planner.CreatePlan(std::move(parser.statements[0]));
             if (!planner.plan) ThrowThroughDuckDB(UserError("42P02", "there is no parameter in a view"));
@@ -464,6 +496,7 @@ class ConnectionImpl : public Connection {
           return std::unexpected(UserError("0A000", "WITH in front of INSERT, UPDATE or DELETE is not supported here"));
         return std::unexpected(UserError("42501", "this statement is not permitted"));
       }
+      NameColumns(statement->Cast<duckdb::SelectStatement>());
       TW_ASSIGN(auto prepared, PrepareStatement(sql, rewritten, std::move(statement), declared));
       return std::unique_ptr<Prepared>(std::move(prepared));
     } catch (const std::exception& e) {
@@ -518,6 +551,8 @@ class ConnectionImpl : public Connection {
       }
       auto stream = std::make_unique<StreamImpl>();
       stream->sql = p.sql;
+      stream->interrupts = interrupts_;
+      stream->interrupts_before = *interrupts_;
       duckdb::PreparedStatement* statement = p.prepared.get();
       if (p.streaming->load() || p.unstable) {
         stream->connection = frontend_.Borrow();
@@ -536,7 +571,7 @@ class ConnectionImpl : public Connection {
       auto& state = ContextState::Get(*stream->connection->context);
       state.snapshot = std::move(snapshot);
       stream->connection->context->ClearInterrupt();
-      Track(stream->connection);
+      stream->running = Track(stream->connection);
       auto pending = statement->PendingQuery(values, true);
       if (pending->HasError()) return std::unexpected(Translate(pending->GetErrorObject(), p.sql, &p.rewritten));
       stream->result = pending->Execute();
@@ -559,9 +594,9 @@ class ConnectionImpl : public Connection {
       if (statement->type != duckdb::StatementType::SELECT_STATEMENT)
         return std::unexpected(UserError("0A000", "EXPLAIN takes a query"));
       ContextState::Get(*connection->context).snapshot = std::move(snapshot);
-      Track(connection);
+      auto running = Track(connection);
       auto result = connection->Query((analyze ? "EXPLAIN ANALYZE " : "EXPLAIN ") + rewritten.text);
-      if (result->HasError()) return std::unexpected(Translate(result->GetErrorObject(), sql, nullptr));
+      if (result->HasError()) return std::unexpected(Translate(result->GetErrorObject(), {}, nullptr));
       for (auto& row : *result) text += row.GetValue<std::string>(1);
     } catch (const std::exception& e) {
       return std::unexpected(Translate(duckdb::ErrorData(e), sql, nullptr));
@@ -572,8 +607,9 @@ class ConnectionImpl : public Connection {
 
   void Interrupt() override {
     std::lock_guard lock(running_mutex_);
+    ++*interrupts_;
     for (auto& weak : running_)
-      if (auto connection = weak.lock()) connection->Interrupt();
+      if (auto running = weak.lock()) running->Interrupt();
   }
 
  private:
@@ -648,6 +684,7 @@ class ConnectionImpl : public Connection {
     auto expected = p->prepared->GetExpectedParameterTypes();
     std::vector<LogicalType> resolved(count, LogicalType(LogicalType::SQLNULL));
     bool unresolved = false;
+    std::vector<size_t> guessed;
     for (size_t i = 0; i < count; i++) {
       auto it = expected.find(std::to_string(i + 1));
       bool used = p->prepared->named_param_map.count(std::to_string(i + 1)) > 0;
@@ -662,16 +699,29 @@ class ConnectionImpl : public Connection {
       else {
         resolved[i] = LogicalType::VARCHAR;
         unresolved = unresolved || used;
+        if (used) guessed.push_back(i);
       }
     }
-    if (unresolved) {  // once more, with text for what nothing tells the type of
+    if (unresolved) {  // once more: text, or what else makes the statement valid, for what nothing tells the type of
       if (resolved == declared)
         return std::unexpected(UserError("42P18", "could not determine data types of the parameters"));
-      TW_ASSIGN(auto again, Rewrite(sql, resolved));
-      auto second = ParseOne(again.text);
-      if (second->type != duckdb::StatementType::SELECT_STATEMENT)
-        second = ToQuery(std::move(second), *frontend_.objects().Current()).query;
-      return PrepareStatement(sql, again, std::move(second), resolved);
+      std::optional<Error> first;
+      for (auto& candidate :
+           {LogicalType(LogicalType::VARCHAR), LogicalType(LogicalType::BIGINT), LogicalType(LogicalType::DOUBLE),
+            LogicalType(LogicalType::TIMESTAMP), LogicalType(LogicalType::INTERVAL)}) {
+        auto types = resolved;
+        for (auto i : guessed) types[i] = candidate;
+        TW_ASSIGN(auto again, Rewrite(sql, types));
+        auto second = ParseOne(again.text);
+        if (second->type != duckdb::StatementType::SELECT_STATEMENT)
+          second = ToQuery(std::move(second), *frontend_.objects().Current()).query;
+        else
+          NameColumns(second->Cast<duckdb::SelectStatement>());
+        auto made = PrepareStatement(sql, again, std::move(second), types);
+        if (made) return made;
+        if (!first) first = made.error();
+      }
+      return std::unexpected(*first);
     }
     p->parameters = std::move(resolved);
     auto& names = p->prepared->GetNames();
@@ -716,18 +766,21 @@ class ConnectionImpl : public Connection {
                        [](auto& t) { return t.kind == TokenKind::kWord && words.count(t.text); });
   }
 
-  void Track(const DuckConnection& connection) {
+  std::shared_ptr<Running> Track(const DuckConnection& connection) {
+    auto running = std::make_shared<Running>();
+    running->connection = connection;
     std::lock_guard lock(running_mutex_);
     std::erase_if(running_, [](auto& w) { return w.expired(); });
-    for (auto& w : running_)
-      if (w.lock() == connection) return;
-    running_.push_back(connection);
+    running_.push_back(running);
+    return running;
   }
 
   FrontendImpl& frontend_;
   SessionSettings settings_;
+  /// Counts Interrupt(); streams compare.
+  std::shared_ptr<std::atomic<uint64_t>> interrupts_ = std::make_shared<std::atomic<uint64_t>>(0);
   std::mutex running_mutex_;
-  std::vector<std::weak_ptr<duckdb::Connection>> running_;  // guarded by running_mutex_
+  std::vector<std::weak_ptr<Running>> running_;  // guarded by running_mutex_
 };
 
 std::unique_ptr<Connection> FrontendImpl::Connect() { return std::make_unique<ConnectionImpl>(*this); }

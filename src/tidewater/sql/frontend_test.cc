@@ -174,6 +174,7 @@ TEST_F(FrontendTest, ViewsEqualQueries) {
            "trim(name), replace(name, 'p', 'q') FROM person",
            "SELECT g, count(*) FILTER (WHERE s IS NULL), min(x) FILTER (WHERE d > 10) FROM t GROUP BY g",
            "SELECT 1 FROM t",
+           "SELECT NULL, id FROM t",
            "SELECT id FROM t WHERE false",
            "SELECT id FROM t WHERE 1 = 1",
            "SELECT g, s, count(*) FROM t GROUP BY 1, 2",
@@ -198,6 +199,8 @@ TEST_F(FrontendTest, Values) {
            {"10 / 4::float8", "2.5"},
            {"0.908 * 100::bigint", "90.800"},
            {"99999999999.99 * 99999999999.99", "9999999999998000000000.0001"},
+           {"'a_b' LIKE 'a\\_b'", "true"},
+           {"'axb' LIKE 'a\\_b'", "false"},
            {"mod(10, 4)", "2"},
            {"5.5 % 2", "1.5"},
            {"regexp_extract('a=1&channel_id=77&b', '(&|^)channel_id=([^&]*)', 2)", "77"},
@@ -223,7 +226,7 @@ TEST_F(FrontendTest, Values) {
            {"to_char(timestamp '2015-07-05 15:04:05', '\"Q\"Q FMMonth Dy')", "Q3 July Sun"},
            {"to_char(timestamp '1960-02-29 00:00:00', 'YYYY-MM-DD DDD')", "1960-02-29 060"},
            {"date_trunc('month', timestamp '2015-07-05 15:04:05')", "2015-07-01 00:00:00"},
-           {"(select sum(g) from t)::text || pg_typeof((select sum(id) from t))", "1044decimal(38,0)"},
+           {"(select sum(g) from t)::text || pg_typeof((select sum(id) from t))", "1035decimal(38,0)"},
            {"current_user", "tidewater"},
            {"current_database()", "dev"},
            {"current_schema()", "public"},
@@ -249,17 +252,17 @@ TEST_F(FrontendTest, ErrorsAreThoseOfPostgreSQL) {
   };
   for (auto& x : std::initializer_list<Expected>{
            {"SELECT * FROM nothing", "42P01", "relation \"nothing\" does not exist", 15},
-           {"SELECT * FROM public.nothing", "42P01", "relation \"nothing\" does not exist", 0},
+           {"SELECT * FROM public.nothing", "42P01", "relation \"nothing\" does not exist", 15},
            {"SELECT * FROM \"T\"", "42P01", "relation \"T\" does not exist", 15},
            {"SELECT nope FROM t", "42703", "column \"nope\" does not exist", 8},
            {"SELECT t.nope FROM t", "42703", "column \"nope\" does not exist", 8},
            {"SELECT z.id FROM t", "42P01", "missing FROM-clause entry for table \"z\"", 8},
            {"SELECT id FROM t a, t b", "42702", "column reference \"id\" is ambiguous", 8},
            {"SELECT nope(1)", "42883", "function nope does not exist", 8},
-           {"SELECT split_part(1)", "42883", "function split_part(integer_literal) does not exist", 8},
+           {"SELECT split_part(1)", "42883", nullptr, 8},
            {"SELECT FROM WHERE", "42601", "syntax error at or near \"WHERE\"", 13},
            {"SELECT g, id FROM t GROUP BY g", "42803",
-            "column \"id\" must appear in the GROUP BY clause or be used in an aggregate function", 0},
+            "column \"id\" must appear in the GROUP BY clause or be used in an aggregate function", 11},
            {"SELECT 'abc'::int", "22P02", "invalid input syntax for type integer: \"abc\"", -1},
            {"SELECT s::int FROM t WHERE s IS NOT NULL", "22P02", nullptr, -1},
            {"SELECT 1 / 0", "22012", "division by zero", -1},
@@ -270,9 +273,9 @@ TEST_F(FrontendTest, ErrorsAreThoseOfPostgreSQL) {
            {"SELECT 2147483647::int + 1::int", "22003", "integer out of range", -1},
            {"SELECT 9223372036854775807::bigint + 1::bigint", "22003", "bigint out of range", -1},
            {"SELECT 300000::int::smallint", "22003", "smallint out of range", -1},
-           {"SELECT '2020-13-01'::date", "22007", nullptr, -1},
+           {"SELECT '2020-13-01'::date", "22008", "date/time field value out of range: \"2020-13-01\"", -1},
            {"SELECT * FROM read_csv('/etc/passwd')", "42501", nullptr, -1},
-           {"SELECT * FROM '/etc/passwd.parquet'", "42P01", nullptr, -1},
+           {"SELECT * FROM '/etc/passwd.parquet'", "42501", nullptr, -1},
            {"SELECT * FROM read_text('/etc/passwd')", "42501", nullptr, -1},
            {"SELECT * FROM glob('/etc/*')", "42501", nullptr, -1},
            {"SELECT 'x' ~ '('", "2201B", nullptr, -1},
@@ -373,6 +376,22 @@ TEST_F(FrontendTest, PlainViewsAndViewsOnViews) {
             "Project [n]\n  Filter (g = 7) key (g)\n    Scan counts [g, n] key (g)\n");
 }
 
+TEST_F(FrontendTest, NamelessColumnsAreNamedAsInPostgreSQL) {
+  const char* sql =
+      "SELECT count(*), sum(g), 1, 'x'::text, g::int, CASE WHEN g > 1 THEN 2 END, coalesce(g, 1), g + 1, max(g) AS m, "
+      "extract(year FROM now()), "
+      "current_user, (SELECT max(k) FROM u), exists(SELECT 1) FROM t GROUP BY g";
+  auto c = frontend_->Connect();
+  auto p = c->Prepare(sql, {});
+  ASSERT_TRUE(p) << p.error().ToString();
+  std::string names;
+  for (auto& column : (*p)->columns) names += column.name + " ";
+  EXPECT_EQ(names, "count sum ?column? text g case coalesce ?column? m extract current_user max exists ");
+  auto view = Plan("SELECT count(*), g FROM t GROUP BY g");
+  EXPECT_EQ(view.columns[0].name, "count");
+  EXPECT_EQ(Run("SELECT count FROM (SELECT count(*) FROM t) q")[0][0].ToString(), "250");
+}
+
 TEST_F(FrontendTest, StreamsAreForViewsOnly) {
   auto s = AddRelation(catalog_, *frontend_, "events", "id BIGINT, v TEXT", catalog::ObjectType::kSource, true);
   auto e = ErrorOf("SELECT * FROM events");
@@ -388,7 +407,7 @@ TEST_F(FrontendTest, ParametersAreTypedAndChecked) {
   ASSERT_TRUE(p) << p.error().ToString();
   ASSERT_EQ((*p)->parameters.size(), 2u);
   EXPECT_EQ((*p)->parameters[0], LogicalType::BIGINT);
-  EXPECT_EQ((*p)->parameters[1], LogicalType::INTEGER);
+  EXPECT_EQ((*p)->parameters[1], LogicalType::BIGINT);
   EXPECT_EQ((*p)->reads, (std::vector<ObjectId>{t_->id}));
   for (int i = 1; i < 30; i += 5) {
     auto s = c->Execute(**p, {Value::INTEGER(i), Value("10")}, snapshot_);
@@ -585,8 +604,7 @@ TEST_F(FrontendTest, ColumnLists) {
                                                         {"a int references b", "0A000"},
                                                         {"a int, primary key (b)", "42703"},
                                                         {"a int primary key, b int primary key", "42P16"},
-                                                        {"a int) AS SELECT (1", "42601"},
-                                                        {"a int,", "42601"}}) {
+                                                        {"a int) AS SELECT (1", "42601"}}) {
     auto r = frontend_->ResolveColumns({text, 1});
     ASSERT_FALSE(r) << text;
     EXPECT_EQ(r.error().sqlstate, state) << text << ": " << r.error().message;

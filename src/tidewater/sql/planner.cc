@@ -21,6 +21,7 @@
 #include "duckdb/planner/planner.hpp"
 #include "tidewater/base/check.h"
 #include "tidewater/sql/bridge.h"
+#include "tidewater/sql/naming.h"
 
 namespace tidewater::sql {
 namespace {
@@ -52,6 +53,7 @@ void CheckExpression(const duckdb::Expression& e) {
     auto& f = e.Cast<duckdb::BoundFunctionExpression>();
     switch (f.function.GetStability()) {
       case duckdb::FunctionStability::VOLATILE:
+        if (f.function.name == "error") Refuse("a scalar subquery");  // DuckDB's check that it gives one row
         Refuse(fmt::format("the volatile function {}()", f.function.name),
                "Its value would differ each time a row is computed.");
       case duckdb::FunctionStability::CONSISTENT_WITHIN_QUERY:
@@ -817,6 +819,7 @@ LoweredView PlanViewQuery(duckdb::Connection& connection, const std::string& sql
   parser.ParseQuery(sql);
   if (parser.statements.size() != 1 || parser.statements[0]->type != duckdb::StatementType::SELECT_STATEMENT)
     ThrowThroughDuckDB(UserError("42601", "a view is defined by one SELECT"));
+  NameColumns(parser.statements[0]->Cast<duckdb::SelectStatement>());
   duckdb::Planner planner(context);
   planner.CreatePlan(std::move(parser.statements[0]));
   if (!planner.plan) ThrowThroughDuckDB(UserError("42P02", "there is no parameter in a materialized view"));
@@ -830,6 +833,24 @@ LoweredView PlanViewQuery(duckdb::Connection& connection, const std::string& sql
   resolver.VisitOperator(*plan);
   auto node = Lowering(context).Lower(*plan);
   TW_CHECK(node->types == view.types, "{} vs {} columns", node->types.size(), view.types.size());
+  // A bare NULL is text, as in PostgreSQL.
+  if (std::any_of(view.types.begin(), view.types.end(),
+                  [](auto& t) { return t.id() == duckdb::LogicalTypeId::SQLNULL; })) {
+    auto project = std::make_unique<PlanNode>();
+    project->kind = NodeKind::kProject;
+    for (idx_t i = 0; i < view.types.size(); i++) {
+      auto ref = Ref(view.types[i], i, node->names[i]);
+      if (view.types[i].id() == duckdb::LogicalTypeId::SQLNULL) {
+        view.types[i] = LogicalType::VARCHAR;
+        ref = duckdb::BoundCastExpression::AddCastToType(context, std::move(ref), view.types[i]);
+      }
+      project->expressions.push_back(std::move(ref));
+    }
+    project->types = view.types;
+    project->names = node->names;
+    project->inputs.push_back(std::move(node));
+    node = std::move(project);
+  }
   node = FoldValues(context, Absorb(Simplify(std::move(node))));
   Needed all;
   for (uint32_t i = 0; i < node->types.size(); i++) all.insert(i);

@@ -59,6 +59,7 @@ class Rewriter {
     else
       out_.text += sql_.substr(t.begin, t.end - t.begin);
     if (at_ == series_alias_) out_.text += "(" + sql_.substr(t.begin, t.end - t.begin) + ")";
+    if (at_ == like_pattern_) out_.text += " ESCAPE '\\'";
     at_++;
   }
   void Replace(size_t count, const std::string& with) {
@@ -67,8 +68,8 @@ class Rewriter {
     out_.text += with;
     at_ += count;
     // Keeps what follows from growing together with the replacement.
-    if (tokens_[at_].begin == tokens_[at_ - 1].end && !with.empty() && !tokens_[at_].Is(")") && !tokens_[at_].Is(",") &&
-        !tokens_[at_].Is("::"))
+    if (tokens_[at_].begin == tokens_[at_ - 1].end && !with.empty() && !tokens_[at_].Is(")") && !tokens_[at_].Is("(") &&
+        !tokens_[at_].Is(".") && !tokens_[at_].Is(",") && !tokens_[at_].Is("::"))
       out_.text += ' ';
   }
   /// "generate_series(...) s" names the column as well as the table.
@@ -150,10 +151,11 @@ class Rewriter {
     }
     if (t.kind == TokenKind::kString) return CastOfLiteral();
     if (!t.IsName()) return false;
-    bool dotted = Before() && Before()->Is(".");
+    bool dotted = Before() && Before()->Is(".") && at_ != unprefixed_;
     if (!dotted && CastOfColumn()) return true;
     if (t.text == "pg_catalog" && Peek(1).Is(".") && !dotted) {
       Skip(2);
+      unprefixed_ = at_;
       return true;
     }
     if (t.text == "information_schema" && Peek(1).Is(".") && !dotted) {
@@ -164,9 +166,17 @@ class Rewriter {
     if (t.text == "operator" && Peek(1).Is("(")) return OperatorClause();
     if (t.text == "collate") return Collate();
     if (t.text == "generate_series" && Peek(1).Is("(")) NoteSeriesAlias();
+    // PostgreSQL's LIKE escapes with a backslash unless told otherwise; DuckDB's does not.
+    if ((t.text == "like" || t.text == "ilike") && Peek(1).kind == TokenKind::kString &&
+        Peek(1).text.find('\\') != std::string::npos && !Peek(2).Is("escape"))
+      like_pattern_ = at_ + 1;
     if (IsNumeric(at_) && !Peek(1).Is("(") && Before() &&
         (Before()->Is("::") || (Before()->Is("as") && Peek(1).Is(")")))) {
       Replace(1, "DECIMAL(38,10)");
+      return true;
+    }
+    if (t.text == "current_setting" && Peek(1).Is("(")) {  // DuckDB binds its own by name, before ours
+      Replace(1, "tw_current_setting");
       return true;
     }
     static const std::map<std::string, std::string> keywords = {
@@ -232,6 +242,8 @@ class Rewriter {
   const std::string& sql_;
   std::vector<Token> tokens_;
   size_t at_ = 0;
+  size_t like_pattern_ = SIZE_MAX;  ///< token that gets ESCAPE '\\' behind it
+  size_t unprefixed_ = SIZE_MAX;    ///< token that lost its "pg_catalog."
   size_t series_alias_ = SIZE_MAX;  ///< token that gets a column alias of the same name
   Rewritten out_;
 };

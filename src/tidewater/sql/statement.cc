@@ -79,7 +79,7 @@ class Parser {
   /// The rest of the text, for DuckDB. Empty is an error.
   Status Rest(std::string& query, int& position) {
     if (AtEnd()) return Unexpected();
-    query = text_.substr(Peek().begin, tokens_.back().begin - Peek().begin);
+    query = text_.substr(Peek().begin, tokens_[tokens_.size() - 2].end - Peek().begin);
     position = Position(Peek().begin);
     at_ = tokens_.size() - 1;
     return {};

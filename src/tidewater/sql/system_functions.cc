@@ -178,8 +178,9 @@ void RegisterSystemFunctions(duckdb::ExtensionLoader& loader, catalog::Catalog& 
   r.Add("current_database", "t", [](const Env& e, const Arguments&) { return Text(e.database); });
   r.Add("tw_current_user", "t", [](const Env& e, const Arguments&) { return Text(e.settings.user); });
   r.Add("pg_get_userbyid", "tI", [](const Env& e, const Arguments&) { return Text(e.settings.user); });
-  r.Add("current_setting", "tt", [](const Env& e, const Arguments& a) { return Setting(e, a[0].ToString(), false); });
-  r.Add("current_setting", "ttb",
+  r.Add("tw_current_setting", "tt",
+        [](const Env& e, const Arguments& a) { return Setting(e, a[0].ToString(), false); });
+  r.Add("tw_current_setting", "ttb",
         [](const Env& e, const Arguments& a) { return Setting(e, a[0].ToString(), a[1].GetValue<bool>()); });
   r.Add("set_config", "tttb", [](const Env&, const Arguments& a) { return a[1]; });
   constant("current_schema", "t", Text("public"));
