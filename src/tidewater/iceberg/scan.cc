@@ -161,7 +161,8 @@ Result<SnapshotChanges> ChangesOf(FileAccess& files, const Snapshot& snapshot) {
 
 Result<PositionSet> ReadDeletionVector(FileAccess& files, const DataFile& vector) {
   if (!vector.content_offset || !vector.content_size_bytes || *vector.content_offset < 0 ||
-      *vector.content_size_bytes < 0 || *vector.content_size_bytes > vector.file_size_bytes)
+      *vector.content_size_bytes < 0 || *vector.content_size_bytes > vector.file_size_bytes ||
+      *vector.content_size_bytes > INT32_MAX)
     return std::unexpected(
         EnvError(ErrorKind::kCorrupt, "the place of a deletion vector in {} is missing or wrong", vector.path));
   TW_ASSIGN(std::string blob,
