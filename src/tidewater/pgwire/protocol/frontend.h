@@ -31,9 +31,7 @@ class FrameReader {
   /// (54000) before anything is kept for it; one below the minimum is 08P01. After an error the stream cannot be used.
   Result<std::optional<Frame>> Next(bool typed, size_t body_max);
   /// Type of the message that comes next, when its first byte is here.
-  std::optional<char> PeekType() const {
-    return pending() > 0 ? std::optional(buffer_[begin_]) : std::nullopt;
-  }
+  std::optional<char> PeekType() const { return pending() > 0 ? std::optional(buffer_[begin_]) : std::nullopt; }
   /// Bytes received and not yet handed out.
   size_t pending() const { return buffer_.size() - begin_; }
 
