@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 #include "tidewater/base/clock.h"
 #include "tidewater/io/object_key.h"
 
@@ -179,17 +180,18 @@ class LocalStore final : public ObjectStore {
 
   /// Durable bytes under a name in ROOT/.tmp.
   Result<Temp> WriteTemp(std::string_view bytes) {
-    static const uint64_t process = std::random_device{}() | uint64_t(getpid()) << 32;
+    static const uint32_t random = std::random_device{}();
     static std::atomic<uint64_t> count{0};
-    std::string name = fmt::format("{}/{}/{:016x}-{}", root_, kTempFolder, process, count++);
-    Fd fd(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    if (!fd && errno == ENOENT) {
+    for (bool made_folder = false;;) {
+      std::string name = fmt::format("{}/{}/{:08x}{:08x}-{}", root_, kTempFolder, getpid(), random, count++);
+      Fd fd(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      if (fd) return Fill(fd, Temp(name), bytes);
+      // A forked process, or one with the same numbers that was killed, may have left a file of this name: the next
+      // one.
+      if (errno == EEXIST) continue;
+      if (errno != ENOENT || std::exchange(made_folder, true)) return std::unexpected(OsError("create", name, errno));
       TW_TRY(MakeFolder(fs::path(name).parent_path()));
-      Fd again(open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-      return again ? Fill(again, Temp(name), bytes) : std::unexpected(OsError("create", name, errno));
     }
-    if (!fd) return std::unexpected(OsError("create", name, errno));
-    return Fill(fd, Temp(name), bytes);
   }
 
   static Result<Temp> Fill(Fd& fd, Temp temp, std::string_view bytes) {

@@ -498,7 +498,8 @@ class StateLogImpl final : public StateLog {
     auto status = PutOwn(SegmentKey(number, number), bytes);
     if (!status && status.error().kind == ErrorKind::kAlreadyExists)
       return std::unexpected(
-          EnvError(ErrorKind::kConflict, "another process has taken over the state at {}", store_->Uri()));
+          EnvError(ErrorKind::kConflict, "another process has taken over the state at {}", store_->Uri())
+              .WithDetail(SegmentKey(number, number) + " exists: " + status.error().message));
     TW_TRY(status);
     FaultPoint("checkpoint.after_write");
     return {};

@@ -354,7 +354,11 @@ TEST(StateLogTest, SurvivesKill) {
         segment->Add("count", B, std::to_string(id));
         segment->Add("all", D, std::to_string(id) + ",");
         (*log)->Commit(std::move(segment), [&, id](Status s) {
-          if (!s || write(pipe_fd[1], &id, sizeof id) != sizeof id) _exit(2);
+          if (!s) {
+            fprintf(stderr, "%s\n", s.error().ToString().c_str());
+            _exit(2);
+          }
+          if (write(pipe_fd[1], &id, sizeof id) != sizeof id) _exit(3);
         });
         (void)(*log)->Flush();
       }
