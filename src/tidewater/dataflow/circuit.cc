@@ -94,16 +94,6 @@ class WorkerPool {
   bool stop_ = false;
 };
 
-DeltaChunk ShareChunk(const DeltaChunk& c, const std::vector<uint32_t>& columns, const Types& types) {
-  DeltaChunk out;
-  out.rows = std::make_unique<DataChunk>();
-  out.rows->InitializeEmpty(types);
-  for (size_t i = 0; i < columns.size(); i++) out.rows->data[i].Reference(c.rows->data[columns[i]]);
-  out.rows->SetCardinality(c.size());
-  out.weights = c.weights;
-  return out;
-}
-
 /// Appends a deep copy of `from` to `to`, filling chunks up.
 void AppendCopy(const DeltaBatch& from, DeltaBatch& to) {
   for (auto& c : from.chunks) {
@@ -760,9 +750,7 @@ class CircuitImpl : public Circuit {
     auto& keys = n.exchange->keys[w];
     for (auto& c : in.chunks) {
       if (!keys) {
-        std::vector<uint32_t> all(c.rows->ColumnCount());
-        for (uint32_t i = 0; i < all.size(); i++) all[i] = i;
-        parts[0].chunks.push_back(ShareChunk(c, all, in.types));
+        parts[0].chunks.push_back(ShareChunk(c));
         continue;
       }
       std::vector<uint64_t> hashes;

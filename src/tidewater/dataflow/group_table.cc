@@ -1,11 +1,8 @@
 #include "tidewater/dataflow/group_table.h"
 #include <algorithm>
-#include <cmath>
-#include "duckdb/common/types/interval.hpp"
 
 namespace tidewater::dataflow {
 using duckdb::PhysicalType;
-using duckdb::string_t;
 using duckdb::UnifiedVectorFormat;
 using state::Block;
 using state::BlockOf;
@@ -26,37 +23,6 @@ void GroupTable::GrowStates() {
     std::memset(states_.back().get(), 0, size_t(state_size_) * kBlockRows);
   }
 }
-
-namespace {
-/// Grouping equality: SQL's "not distinct".
-bool SameGroup(const Block& b, const state::ColumnLayout& l, uint32_t c, uint32_t o, const UnifiedVectorFormat& f,
-               uint32_t row) {
-  auto s = f.sel->get_index(row);
-  bool valid = b.IsValid(c, o);
-  if (valid != f.validity.RowIsValid(s)) return false;
-  if (!valid) return true;
-  switch (l.physical) {
-    case PhysicalType::VARCHAR:
-    case PhysicalType::LIST:
-    case PhysicalType::STRUCT:
-    case PhysicalType::ARRAY:
-      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
-    case PhysicalType::DOUBLE: {
-      auto x = b.Column<double>(c)[o], y = reinterpret_cast<const double*>(f.data)[s];
-      return x == y || (std::isnan(x) && std::isnan(y));
-    }
-    case PhysicalType::FLOAT: {
-      auto x = b.Column<float>(c)[o], y = reinterpret_cast<const float*>(f.data)[s];
-      return x == y || (std::isnan(x) && std::isnan(y));
-    }
-    case PhysicalType::INTERVAL:
-      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o],
-                                      reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
-    default:
-      return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
-  }
-}
-}  // namespace
 
 void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hashes, state::StepNumber step,
                               RowId* ids) {
@@ -83,7 +49,7 @@ void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hash
       auto o = OffsetOf(id);
       bool same = true;
       for (uint32_t c = 0; c < width && same; c++)
-        same = SameGroup(b, store_.layout().columns[c], c, o, columns.formats[c], row);
+        same = state::NotDistinct(b, store_.layout().columns[c], c, o, columns.formats[c], row);
       if (same) return id;
       id = b.next[o];
     }

@@ -97,6 +97,9 @@ class Selector {
 void EvaluateRows(const DeltaChunk& chunk, const Operator& op, StepContext& context,
                   const std::function<void(const DeltaChunk&)>& evaluate);
 
+/// The same rows, or some of their columns, sharing the vectors.
+DeltaChunk ShareChunk(const DeltaChunk& chunk);
+DeltaChunk ShareChunk(const DeltaChunk& chunk, const std::vector<uint32_t>& columns, const Types& types);
 /// Makes a chunk of the rows `sel[0..n)` of `chunk`, sharing its vectors.
 DeltaChunk SliceChunk(const DeltaChunk& chunk, const duckdb::SelectionVector& sel, uint32_t n);
 /// Collects small chunks into full ones, copying.

@@ -77,6 +77,25 @@ uint32_t Selector::Run(DataChunk& in, SelectionVector& sel) {
   }
 }
 
+DeltaChunk ShareChunk(const DeltaChunk& c, const std::vector<uint32_t>& columns, const Types& types) {
+  DeltaChunk out;
+  out.rows = std::make_unique<DataChunk>();
+  out.rows->InitializeEmpty(types);
+  for (size_t i = 0; i < columns.size(); i++) out.rows->data[i].Reference(c.rows->data[columns[i]]);
+  out.rows->SetCardinality(c.size());
+  out.weights = c.weights;
+  return out;
+}
+
+DeltaChunk ShareChunk(const DeltaChunk& c) {
+  DeltaChunk out;
+  out.rows = std::make_unique<DataChunk>();
+  out.rows->InitializeEmpty(c.rows->GetTypes());
+  out.rows->Reference(*c.rows);
+  out.weights = c.weights;
+  return out;
+}
+
 DeltaChunk SliceChunk(const DeltaChunk& chunk, const SelectionVector& sel, uint32_t n) {
   DeltaChunk out;
   out.rows = std::make_unique<DataChunk>();
@@ -171,12 +190,7 @@ class FilterOp : public Operator {
         SelectionVector sel(STANDARD_VECTOR_SIZE);
         uint32_t n = selector_.Run(*c.rows, sel);
         if (n == c.size() && n > STANDARD_VECTOR_SIZE / 8) {
-          DeltaChunk same;
-          same.rows = std::make_unique<DataChunk>();
-          same.rows->InitializeEmpty(types);
-          same.rows->Reference(*c.rows);
-          same.weights = c.weights;
-          out.chunks.push_back(std::move(same));
+          out.chunks.push_back(ShareChunk(c));
         } else {
           compactor.Add(c, sel, n);
         }
@@ -214,12 +228,7 @@ class UnionAllOp : public Operator {
   void Step(const std::vector<const DeltaBatch*>& inputs, DeltaBatch& out, StepContext&) override {
     for (auto* in : inputs) {
       for (auto& c : in->chunks) {
-        DeltaChunk same;
-        same.rows = std::make_unique<DataChunk>();
-        same.rows->InitializeEmpty(types);
-        same.rows->Reference(*c.rows);
-        same.weights = c.weights;
-        out.chunks.push_back(std::move(same));
+        out.chunks.push_back(ShareChunk(c));
       }
     }
   }

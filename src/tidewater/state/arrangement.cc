@@ -1,14 +1,11 @@
 #include "tidewater/state/arrangement.h"
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include "duckdb/common/types/interval.hpp"
 #include "duckdb/common/vector_operations/vector_operations.hpp"
 
 namespace tidewater::state {
 using duckdb::PhysicalType;
 using duckdb::sel_t;
-using duckdb::string_t;
 using duckdb::UnifiedVectorFormat;
 
 void HashColumns(DataChunk& chunk, const std::vector<uint32_t>& columns, std::vector<uint64_t>& hashes) {
@@ -62,49 +59,12 @@ void Arrangement::Insert(DataChunk& chunk, const sel_t* sel, uint32_t n, const i
   Link(ids_.data(), n, index_hashes_.data());
 }
 
-namespace {
-/// SQL equality of a stored key value and a probe's: bits, except floats (-0.0 = 0.0, NaN = NaN) and intervals.
-bool KeyValueEquals(const Block& b, const ColumnLayout& l, uint32_t c, uint32_t o, const UnifiedVectorFormat& f,
-                    uint32_t s) {
-  switch (l.physical) {
-    case PhysicalType::INT64:
-    case PhysicalType::UINT64:
-      return b.Column<uint64_t>(c)[o] == reinterpret_cast<const uint64_t*>(f.data)[s];
-    case PhysicalType::INT32:
-    case PhysicalType::UINT32:
-      return b.Column<uint32_t>(c)[o] == reinterpret_cast<const uint32_t*>(f.data)[s];
-    case PhysicalType::DOUBLE: {
-      auto x = b.Column<double>(c)[o], y = reinterpret_cast<const double*>(f.data)[s];
-      return x == y || (std::isnan(x) && std::isnan(y));
-    }
-    case PhysicalType::FLOAT: {
-      auto x = b.Column<float>(c)[o], y = reinterpret_cast<const float*>(f.data)[s];
-      return x == y || (std::isnan(x) && std::isnan(y));
-    }
-    case PhysicalType::INTERVAL:
-      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o],
-                                      reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
-    case PhysicalType::VARCHAR:
-      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
-    case PhysicalType::LIST:
-    case PhysicalType::STRUCT:
-    case PhysicalType::ARRAY:
-      return b.Column<string_t>(c)[o] == reinterpret_cast<const string_t*>(f.data)[s];
-    default:
-      return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
-  }
-}
-}  // namespace
-
 bool Arrangement::KeyEquals(RowId id, const std::vector<UnifiedVectorFormat>& keys, uint32_t row) const {
   Block& b = store_.GetBlock(BlockOf(id));
   auto o = OffsetOf(id);
   for (size_t j = 0; j < key_.size(); j++) {
     auto c = key_[j];
-    auto s = uint32_t(keys[j].sel->get_index(row));
-    bool valid = b.IsValid(c, o);
-    if (valid != keys[j].validity.RowIsValid(s)) return false;
-    if (valid && !KeyValueEquals(b, store_.layout().columns[c], c, o, keys[j], s)) return false;
+    if (!NotDistinct(b, store_.layout().columns[c], c, o, keys[j], row)) return false;
   }
   return true;
 }

@@ -4,10 +4,13 @@
 // its views were taken and not dead at that step. Point lookups of other threads take `lookup_mutex` shared; the writer
 // takes it exclusively while it changes the index.
 #pragma once
+#include <cmath>
+#include <cstring>
 #include <functional>
 #include <shared_mutex>
 #include <string>
 #include <vector>
+#include "duckdb/common/types/interval.hpp"
 #include "tidewater/state/hash_index.h"
 #include "tidewater/state/row_store.h"
 
@@ -32,6 +35,43 @@ constexpr uint32_t kShards = 256;
 inline uint32_t ShardOf(uint64_t hash) { return uint32_t(hash & (kShards - 1)); }
 /// Shards go to workers in equal runs.
 inline uint32_t WorkerOf(uint64_t hash, uint32_t workers) { return ShardOf(hash) * workers / kShards; }
+
+/// SQL's IS NOT DISTINCT FROM of a stored value and a probe's: bits, except floats (-0.0 = 0.0, NaN = NaN) and
+/// intervals (1 month = 30 days); NULL is not distinct from NULL. Nested probes are in their stored form.
+inline bool NotDistinct(const Block& b, const ColumnLayout& l, uint32_t c, uint32_t o,
+                        const duckdb::UnifiedVectorFormat& f, uint32_t row) {
+  auto s = f.sel->get_index(row);
+  bool valid = b.IsValid(c, o);
+  if (valid != f.validity.RowIsValid(s)) return false;
+  if (!valid) return true;
+  auto same = [&]<class T>(T) { return b.Column<T>(c)[o] == reinterpret_cast<const T*>(f.data)[s]; };
+  auto same_float = [&]<class T>(T) {
+    T x = b.Column<T>(c)[o], y = reinterpret_cast<const T*>(f.data)[s];
+    return x == y || (std::isnan(x) && std::isnan(y));
+  };
+  switch (l.physical) {
+    case duckdb::PhysicalType::INT64:
+    case duckdb::PhysicalType::UINT64:
+      return same(uint64_t{});
+    case duckdb::PhysicalType::INT32:
+    case duckdb::PhysicalType::UINT32:
+      return same(uint32_t{});
+    case duckdb::PhysicalType::DOUBLE:
+      return same_float(double{});
+    case duckdb::PhysicalType::FLOAT:
+      return same_float(float{});
+    case duckdb::PhysicalType::INTERVAL:
+      return duckdb::Interval::Equals(b.Column<duckdb::interval_t>(c)[o],
+                                      reinterpret_cast<const duckdb::interval_t*>(f.data)[s]);
+    case duckdb::PhysicalType::VARCHAR:
+    case duckdb::PhysicalType::LIST:
+    case duckdb::PhysicalType::STRUCT:
+    case duckdb::PhysicalType::ARRAY:
+      return same(duckdb::string_t{});
+    default:
+      return std::memcmp(b.ColumnData(c) + size_t(o) * l.width, f.data + size_t(s) * l.width, l.width) == 0;
+  }
+}
 
 class Arrangement {
  public:
