@@ -310,7 +310,7 @@ class JoinOp : public Operator {
       if (output_[i] < left) {
         result.rows->data[i].Reference(compact_left.data[output_[i]]);
       } else {
-        Vector null(duckdb::Value(types[i]));
+        Vector null{duckdb::Value(types[i])};
         result.rows->data[i].Reference(null);
       }
     }
