@@ -72,6 +72,14 @@ public class JdbcTest {
         while (r.next()) names.append(r.getString("COLUMN_NAME")).append(' ');
         expect(names.toString().trim(), "id name price created ok", "getColumns");
       }
+      try (Statement s = c.createStatement()) {
+        s.execute("CREATE TABLE jdbc_pairs (note varchar, b bigint, a bigint, PRIMARY KEY (a, b))");
+      }
+      try (ResultSet r = c.getMetaData().getPrimaryKeys(null, "public", "jdbc_pairs")) {
+        StringBuilder keys = new StringBuilder();
+        while (r.next()) keys.append(r.getString("COLUMN_NAME")).append(r.getInt("KEY_SEQ")).append(' ').append(r.getString("PK_NAME")).append(' ');
+        expect(keys.toString().trim(), "a1 jdbc_pairs_pkey b2 jdbc_pairs_pkey", "getPrimaryKeys");
+      }
     }
   }
 }

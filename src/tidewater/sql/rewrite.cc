@@ -27,6 +27,8 @@ class Rewriter {
         Replace(1, "DECIMAL(38,10)");
       else if (tokens_[at_].text == "pg_catalog" && Peek(1).Is("."))
         Skip(2);
+      else if (IsLostName() && (at_ == 0 || Before()->Is(",") || Before()->Is("(")))
+        Replace(1, ForceQuote(tokens_[at_].text));
       else
         Copy();
     }
@@ -54,7 +56,9 @@ class Rewriter {
     Gap();
     Mark();
     auto& t = tokens_[at_];
-    if (t.kind == TokenKind::kQuotedWord && sql_[t.begin] == '`')
+    if (at_ == expanded_)
+      out_.text += ", lambda x, n: {'x': x, 'n': n}))";
+    else if (t.kind == TokenKind::kQuotedWord && sql_[t.begin] == '`')
       out_.text += ForceQuote(t.text);
     else
       out_.text += sql_.substr(t.begin, t.end - t.begin);
@@ -72,14 +76,19 @@ class Rewriter {
         !tokens_[at_].Is(".") && !tokens_[at_].Is(",") && !tokens_[at_].Is("::"))
       out_.text += ' ';
   }
-  /// "generate_series(...) s" names the column as well as the table.
-  void NoteSeriesAlias() {
-    size_t i = at_ + 1;
+  /// The parenthesis that closes the one at token i, or the end.
+  size_t Closing(size_t i) const {
     int depth = 0;
     for (; tokens_[i].kind != TokenKind::kEnd; i++) {
       if (tokens_[i].Is("(")) depth++;
       if (tokens_[i].Is(")") && --depth == 0) break;
     }
+    return i;
+  }
+
+  /// "generate_series(...) s" names the column as well as the table.
+  void NoteSeriesAlias() {
+    size_t i = Closing(at_ + 1);
     auto next = [&](size_t k) -> const Token& { return tokens_[std::min(k, tokens_.size() - 1)]; };
     size_t alias = i + 1;
     if (next(alias).Is("as")) alias++;
@@ -101,6 +110,44 @@ class Rewriter {
     std::string out = "\"";
     for (char c : name) out += c == '"' ? std::string("\"\"") : std::string(1, c);
     return out + '"';
+  }
+
+  bool IsLostName() const {
+    return tokens_[at_].kind == TokenKind::kWord && IsReservedByDuckDBAlone(tokens_[at_].text);
+  }
+
+  /// Whether a name or an operand comes next by what stands before it. None of the words that DuckDB reserves begins
+  /// anything of PostgreSQL's there, so that such a word is a name.
+  bool ExpectsName() const {
+    auto before = Before();
+    if (!before) return false;
+    if (before->kind == TokenKind::kSymbol) return !before->Is(")") && !before->Is("]") && !before->Is("::");
+    static const std::set<std::string> words = {
+        "select", "distinct", "from",  "join",   "only", "where",     "and",   "or",      "not",      "on",
+        "having", "by",       "when",  "then",   "else", "case",      "like",  "ilike",   "between",  "as",
+        "with",   "into",     "using", "update", "set",  "returning", "table", "lateral", "recursive"};
+    return before->kind == TokenKind::kWord && words.count(before->text);
+  }
+
+  /// A column or table by a name that DuckDB reserves. What DuckDB itself begins with such a word where a name may
+  /// stand is left alone: lambda x: ..., (PIVOT t ON ...), (DESCRIBE t), UNPACK(...).
+  bool ReservedName() {
+    if (!IsLostName() || (!ExpectsName() && !Peek(1).Is("."))) return false;
+    auto& word = tokens_[at_].text;
+    auto& next = Peek(1);
+    if (word == "unpack" && next.Is("(")) return false;
+    bool begins = word == "lambda" || (Before() && Before()->Is("("));
+    if (begins && word != "at" && word != "by" && next.IsName() && !IsBehindName(next)) return false;
+    Replace(1, ForceQuote(word));
+    return true;
+  }
+  /// Words that may follow an operand.
+  static bool IsBehindName(const Token& t) {
+    static const std::set<std::string> words = {"as",      "from", "and",     "or",    "is",    "in",   "not",
+                                                "between", "like", "ilike",   "asc",   "desc",  "then", "else",
+                                                "end",     "when", "order",   "at",    "where", "join", "group",
+                                                "using",   "on",   "collate", "limit", "nulls"};
+    return t.kind == TokenKind::kWord && words.count(t.text);
   }
 
   /// The run of adjacent operator characters at token i.
@@ -151,6 +198,7 @@ class Rewriter {
     }
     if (t.kind == TokenKind::kString) return CastOfLiteral();
     if (!t.IsName()) return false;
+    if (ReservedName()) return true;
     bool dotted = Before() && Before()->Is(".") && at_ != unprefixed_;
     if (!dotted && CastOfColumn()) return true;
     if (t.text == "pg_catalog" && Peek(1).Is(".") && !dotted) {
@@ -159,6 +207,11 @@ class Rewriter {
       return true;
     }
     if (t.text == "information_schema" && Peek(1).Is(".") && !dotted) {
+      if (Peek(2).Is("_pg_expandarray") && Peek(3).Is("(")) {  // a row (x, n) for each element, JDBC asks for it
+        expanded_ = Closing(at_ + 3);
+        Replace(4, "unnest(list_transform(");
+        return true;
+      }
       Replace(1, kInformationSchema);
       return true;
     }
@@ -243,6 +296,7 @@ class Rewriter {
   std::vector<Token> tokens_;
   size_t at_ = 0;
   size_t like_pattern_ = SIZE_MAX;  ///< token that gets ESCAPE '\\' behind it
+  size_t expanded_ = SIZE_MAX;      ///< token that ends the argument of _pg_expandarray
   size_t unprefixed_ = SIZE_MAX;    ///< token that lost its "pg_catalog."
   size_t series_alias_ = SIZE_MAX;  ///< token that gets a column alias of the same name
   Rewritten out_;

@@ -19,10 +19,10 @@ struct Rewritten {
 /// path); information_schema becomes our schema; OPERATOR(pg_catalog.~) becomes the operator; regular expression
 /// operators get names of our own (~@, ~*@, !~@, !~*@), since DuckDB's ~ matches whole strings; COLLATE "default"/"C"
 /// goes; 'x'::regclass becomes an oid; numeric without precision becomes DECIMAL(38,10); CURRENT_USER and its like
-/// become functions.
+/// become functions; a name that DuckDB alone reserves (IsReservedByDuckDBAlone) is quoted.
 Result<Rewritten> RewriteQuery(const std::string& sql);
 
-/// A column list of CREATE TABLE: only types are rewritten.
+/// A column list of CREATE TABLE: types are rewritten, and names quoted that DuckDB alone reserves.
 Result<Rewritten> RewriteColumns(const std::string& columns);
 
 }  // namespace tidewater::sql

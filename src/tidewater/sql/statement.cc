@@ -194,17 +194,17 @@ class Parser {
       s.tag = tag;
       return {};
     }
-    static const std::set<std::string> forbidden = {"attach", "detach", "install", "load", "pragma", "export",
-                                                    "import", "use",    "copy",    "call", "force"};
+    static const std::set<std::string> forbidden = {"attach", "detach", "install", "load", "pragma",
+                                                    "export", "import", "use",     "copy", "force"};
     if (forbidden.count(word)) {
       std::string upper = word;
       std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
       if (word == "copy") return Refuse("COPY", "Use INSERT, or a source.");
       return std::unexpected(UserError("42501", "{} is not permitted", upper).WithPosition(Position(first.begin)));
     }
-    static const std::set<std::string> later = {"truncate", "merge",   "declare",  "fetch", "move", "close",
-                                                "prepare",  "execute", "vacuum",   "lock",  "do",   "reindex",
-                                                "cluster",  "refresh", "security", "pivot", "from", "summarize"};
+    static const std::set<std::string> later = {
+        "truncate", "merge",   "declare", "fetch",   "move",     "close", "prepare", "execute",   "vacuum", "lock",
+        "do",       "reindex", "cluster", "refresh", "security", "pivot", "from",    "summarize", "call",   "reassign"};
     if (later.count(word)) {
       std::string upper = word;
       std::transform(upper.begin(), upper.end(), upper.begin(), ::toupper);
@@ -772,20 +772,10 @@ std::string QuoteIdentifier(const std::string& name) {
                                                  "overlaps",
                                                  "freeze",
                                                  "verbose",
-                                                 "binary",
-                                                 "pivot",
-                                                 "unpivot",
-                                                 "qualify",
-                                                 "summarize",
-                                                 "describe",
-                                                 "show",
-                                                 "anti",
-                                                 "semi",
-                                                 "asof",
-                                                 "positional"};
+                                                 "binary"};
   bool plain = !name.empty() && (std::islower(static_cast<unsigned char>(name[0])) || name[0] == '_');
   for (unsigned char c : name) plain = plain && (std::islower(c) || std::isdigit(c) || c == '_');
-  if (plain && !reserved.count(name)) return name;
+  if (plain && !reserved.count(name) && !IsReservedByDuckDBAlone(name)) return name;
   std::string quoted = "\"";
   for (char c : name) {
     if (c == '"') quoted += '"';

@@ -1,4 +1,5 @@
 #include "tidewater/sql/tokens.h"
+#include <algorithm>
 #include <cctype>
 
 namespace tidewater::sql {
@@ -231,6 +232,14 @@ class Lexer {
 }  // namespace
 
 Result<std::vector<Token>> Tokenize(std::string_view sql) { return Lexer(sql).Run(); }
+
+bool IsReservedByDuckDBAlone(std::string_view word) {
+  // DuckDB's keywords of the kinds reserved, function and type names, less PostgreSQL's of the same kinds.
+  static constexpr std::string_view kWords[] = {
+      "anti",        "asof",       "at",      "by",   "describe", "glob",      "lambda", "pivot",  "pivot_longer",
+      "pivot_wider", "positional", "qualify", "semi", "show",     "summarize", "unpack", "unpivot"};
+  return std::find(std::begin(kWords), std::end(kWords), word) != std::end(kWords);
+}
 
 int CharacterPosition(std::string_view sql, size_t offset) {
   int position = 1;

@@ -26,6 +26,9 @@ struct Token {
 /// never ends; 54000 for a text above 16 MiB.
 Result<std::vector<Token>> Tokenize(std::string_view sql);
 
+/// A word, in lower case, that DuckDB 1.5 does not take as the name of a column and PostgreSQL 15 does.
+bool IsReservedByDuckDBAlone(std::string_view word);
+
 /// The 1-based position in characters (UTF-8) of a byte offset, as the protocol counts.
 int CharacterPosition(std::string_view sql, size_t offset);
 
