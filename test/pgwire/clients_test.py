@@ -52,6 +52,8 @@ def statements(t):
             k.execute("UPDATE items SET price = price + 1 WHERE name = %s", ("berg",))
             expect((k.rowcount, k.statusmessage), (50, "UPDATE 50"), "UPDATE")
     expect([d.type_code for d in c.execute("SELECT * FROM items").description], [20, 25, 1700, 1184], "type OIDs")
+    expect([d.type_code for d in c.execute("SELECT 'x'::varchar, name::varchar(3) AS v, 'x'::text FROM items").description],
+           [1043, 1043, 25], "varchar is told from text")
     for i in range(10):  # the sixth run is prepared by psycopg
         expect(c.execute("SELECT %s::bigint + 1", (i,)).fetchone()[0], i + 1, f"statement run {i}")
     sqlstate("a duplicate key", "23505", lambda: c.execute("INSERT INTO items VALUES (1, 'x', 0, NULL)"))

@@ -26,6 +26,7 @@
 #include "duckdb/transaction/transaction.hpp"
 #include "duckdb/transaction/transaction_manager.hpp"
 #include "tidewater/base/check.h"
+#include "tidewater/sql/literals.h"
 #include "tidewater/sql/rewrite.h"
 #include "tidewater/types/schema.h"
 
@@ -396,6 +397,7 @@ std::shared_ptr<duckdb::CatalogEntry> Schema_::MakeEntry(const catalog::ObjectPt
     parser.ParseQuery(text->text);
     info.query =
         duckdb::unique_ptr_cast<duckdb::SQLStatement, duckdb::SelectStatement>(std::move(parser.statements[0]));
+    ReadLiterals(*info.query);
     info.sql = object->sql;
     for (auto& c : object->columns) {
       info.aliases.push_back(c.name);

@@ -13,6 +13,7 @@
 #include "duckdb/parser/parsed_data/create_table_info.hpp"
 #include "duckdb/parser/parser.hpp"
 #include "duckdb/parser/statement/create_statement.hpp"
+#include "duckdb/parser/statement/explain_statement.hpp"
 #include "duckdb/parser/statement/select_statement.hpp"
 #include "duckdb/planner/binder.hpp"
 #include "duckdb/planner/planner.hpp"
@@ -22,6 +23,7 @@
 #include "tidewater/sql/errors.h"
 #include "tidewater/sql/exact_sums.h"
 #include "tidewater/sql/functions.h"
+#include "tidewater/sql/literals.h"
 #include "tidewater/sql/naming.h"
 #include "tidewater/sql/plan_codec.h"
 #include "tidewater/sql/planner.h"
@@ -165,6 +167,7 @@ class FrontendImpl : public Frontend {
     duckdb::ExtensionLoader loader(*database_->instance, "tidewater");
     RegisterArithmetic(loader);
     RegisterExactSums(loader);
+    RegisterCasts(loader);
     RegisterStrings(loader);
     RegisterSystemFunctions(loader, catalog, options.database, options.version);
     loader.RegisterType("jsonb", LogicalType::JSON());
@@ -391,7 +394,9 @@ class FrontendImpl : public Frontend {
             parser.ParseQuery(rewritten.text);
             if (parser.statements.size() != 1 || parser.statements[0]->type != duckdb::StatementType::SELECT_STATEMENT)
               ThrowThroughDuckDB(UserError("42601", "a view is defined by one SELECT"));
-            NameColumns(parser.statements[0]->Cast<duckdb::SelectStatement>());
+            auto& select = parser.statements[0]->Cast<duckdb::SelectStatement>();
+            NameColumns(select);
+            ReadLiterals(select);
             duckdb::Planner planner(context);
             planner.CreatePlan(std::move(parser.statements[0]));
             if (!planner.plan) ThrowThroughDuckDB(UserError("42P02", "there is no parameter in a view"));
@@ -496,8 +501,10 @@ class ConnectionImpl : public Connection {
           return std::unexpected(UserError("0A000", "WITH in front of INSERT, UPDATE or DELETE is not supported here"));
         return std::unexpected(UserError("42501", "this statement is not permitted"));
       }
+      auto varchars = NameVarchars(statement->Cast<duckdb::SelectStatement>(), rewritten.text);
       NameColumns(statement->Cast<duckdb::SelectStatement>());
       TW_ASSIGN(auto prepared, PrepareStatement(sql, rewritten, std::move(statement), declared));
+      for (auto i : varchars) prepared->columns[i].type.SetAlias("varchar");
       return std::unique_ptr<Prepared>(std::move(prepared));
     } catch (const std::exception& e) {
       return std::unexpected(Translate(duckdb::ErrorData(e), sql, &rewritten));
@@ -529,7 +536,7 @@ class ConnectionImpl : public Connection {
       dml.query = std::move(prepared);
       return dml;
     } catch (const std::exception& e) {
-      return std::unexpected(Translate(duckdb::ErrorData(e), sql, &rewritten));
+      return std::unexpected(PointToName(Translate(duckdb::ErrorData(e), sql, &rewritten), sql));
     }
   }
 
@@ -595,11 +602,14 @@ class ConnectionImpl : public Connection {
         return std::unexpected(UserError("0A000", "EXPLAIN takes a query"));
       ContextState::Get(*connection->context).snapshot = std::move(snapshot);
       auto running = Track(connection);
-      auto result = connection->Query((analyze ? "EXPLAIN ANALYZE " : "EXPLAIN ") + rewritten.text);
-      if (result->HasError()) return std::unexpected(Translate(result->GetErrorObject(), {}, nullptr));
+      ReadLiterals(statement->Cast<duckdb::SelectStatement>());
+      auto explain = duckdb::make_uniq<duckdb::ExplainStatement>(
+          std::move(statement), analyze ? duckdb::ExplainType::EXPLAIN_ANALYZE : duckdb::ExplainType::EXPLAIN_STANDARD);
+      auto result = connection->Query(std::move(explain));
+      if (result->HasError()) return std::unexpected(Translate(result->GetErrorObject(), sql, &rewritten));
       for (auto& row : *result) text += row.GetValue<std::string>(1);
     } catch (const std::exception& e) {
-      return std::unexpected(Translate(duckdb::ErrorData(e), sql, nullptr));
+      return std::unexpected(Translate(duckdb::ErrorData(e), sql, &rewritten));
     }
     frontend_.GiveBack(std::move(connection));
     return text;
@@ -640,6 +650,19 @@ class ConnectionImpl : public Connection {
     return out;
   }
 
+  /// DuckDB's parser does not keep the places of the target of a DML statement and of its columns: an error that has no
+  /// place gets that of the first token with the name it quotes, for a column behind the name of the table.
+  static Error PointToName(Error error, const std::string& sql) {
+    auto begin = error.message.find('"'), end = error.message.find('"', begin + 1);
+    auto tokens = Tokenize(sql);
+    if (error.position > 0 || end == std::string::npos || !tokens) return error;
+    auto name = error.message.substr(begin + 1, end - begin - 1);
+    for (size_t i = error.sqlstate == "42703" ? 3 : 1; i < tokens->size(); i++)
+      if ((*tokens)[i].IsName() && (*tokens)[i].text == name)
+        return std::move(error).WithPosition(CharacterPosition(sql, (*tokens)[i].begin));
+    return error;
+  }
+
   duckdb::unique_ptr<duckdb::SQLStatement> ParseOne(const std::string& text) {
     duckdb::ParserOptions options;
     options.preserve_identifier_case = false;
@@ -673,6 +696,7 @@ class ConnectionImpl : public Connection {
     SetUp(*p->connection);
     auto& state = ContextState::Get(*p->connection->context);
     state.touched.clear();
+    ReadLiterals(statement->Cast<duckdb::SelectStatement>());
     p->statement = statement->Copy();
     p->prepared = p->connection->Prepare(std::move(statement));
     if (p->prepared->HasError()) return std::unexpected(Translate(p->prepared->error, sql, &rewritten));

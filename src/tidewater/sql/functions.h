@@ -29,6 +29,9 @@ struct BoundAs : duckdb::FunctionData {
 ///   scale)).
 void RegisterArithmetic(duckdb::ExtensionLoader& loader);
 
+/// Text to integers and numerics (casts.cc): only what PostgreSQL 15 reads as one (22P02), 22003 where it does not fit.
+void RegisterCasts(duckdb::ExtensionLoader& loader);
+
 /// Regular expressions, splitting and formatting (strings.cc): ~ ~* !~ !~*, regexp_match, regexp_extract (Flink: NULL
 /// without a match), split_index (Flink), date_format (Flink), to_char of timestamps, quote_ident, quote_literal, ...
 void RegisterStrings(duckdb::ExtensionLoader& loader);

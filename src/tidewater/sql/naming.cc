@@ -1,5 +1,6 @@
 #include "tidewater/sql/naming.h"
 #include "duckdb/parser/expression/list.hpp"
+#include "duckdb/parser/expression/type_expression.hpp"
 #include "duckdb/parser/query_node/cte_node.hpp"
 #include "duckdb/parser/query_node/select_node.hpp"
 #include "duckdb/parser/query_node/set_operation_node.hpp"
@@ -20,6 +21,7 @@ std::string TypeName(const duckdb::LogicalType& type) {
     return pg ? pg->name : kNameless;
   }
   auto text = duckdb::StringUtil::Lower(type.ToString());
+  std::erase(text, '"');
   text = text.substr(0, text.find('('));
   static const std::pair<const char*, const char*> others[] = {
       {"varchar", "text"},        {"int", "int4"},   {"double", "float8"}, {"float", "float4"}, {"decimal", "numeric"},
@@ -52,6 +54,7 @@ std::string NameOf(const duckdb::ParsedExpression& e) {
       if (child.GetExpressionClass() == ExpressionClass::COLUMN_REF)
         return child.Cast<duckdb::ColumnRefExpression>().GetColumnName();
       if (child.GetExpressionClass() == ExpressionClass::FUNCTION ||
+          child.GetExpressionClass() == ExpressionClass::OPERATOR ||
           child.GetExpressionClass() == ExpressionClass::CAST) {
         auto name = NameOf(child);
         if (name != kNameless) return name;
@@ -122,7 +125,37 @@ void NameNode(duckdb::QueryNode& node, int depth) {
   }
 }
 
+/// A cast to a type that is written as varchar or character varying in `text`; DuckDB's parser calls it as it calls
+/// text.
+bool IsCastToVarchar(const duckdb::ParsedExpression& e, const std::string& text) {
+  if (e.GetExpressionClass() != duckdb::ExpressionClass::CAST) return false;
+  auto& type = e.Cast<duckdb::CastExpression>().cast_type;
+  if (!type.IsUnbound()) return false;
+  auto& written = duckdb::UnboundType::GetTypeExpression(type);
+  if (!written || !written->GetQueryLocation().IsValid() ||
+      written->GetExpressionClass() != duckdb::ExpressionClass::TYPE ||
+      written->Cast<duckdb::TypeExpression>().GetTypeName() != "VARCHAR")
+    return false;
+  auto place = text.substr(std::min<size_t>(written->GetQueryLocation().GetIndex(), text.size()), 9);
+  place = duckdb::StringUtil::Lower(place);
+  return place.starts_with("varchar") || place.starts_with("character");
+}
+
 }  // namespace
+
+std::vector<size_t> NameVarchars(duckdb::SelectStatement& statement, const std::string& text) {
+  std::vector<size_t> places;
+  if (statement.node->type != duckdb::QueryNodeType::SELECT_NODE) return places;
+  auto& list = statement.node->Cast<duckdb::SelectNode>().select_list;
+  for (size_t i = 0; i < list.size(); i++) {
+    if (list[i]->GetExpressionClass() == duckdb::ExpressionClass::STAR)
+      return places;  // those behind it have no place yet
+    if (!IsCastToVarchar(*list[i], text)) continue;
+    if (list[i]->alias.empty() && NameOf(*list[i]) == "text") list[i]->SetAlias("varchar");
+    places.push_back(i);
+  }
+  return places;
+}
 
 void NameColumns(duckdb::SelectStatement& statement) {
   NameNode(*statement.node, 0);

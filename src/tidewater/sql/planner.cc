@@ -21,6 +21,7 @@
 #include "duckdb/planner/planner.hpp"
 #include "tidewater/base/check.h"
 #include "tidewater/sql/bridge.h"
+#include "tidewater/sql/literals.h"
 #include "tidewater/sql/naming.h"
 
 namespace tidewater::sql {
@@ -819,7 +820,9 @@ LoweredView PlanViewQuery(duckdb::Connection& connection, const std::string& sql
   parser.ParseQuery(sql);
   if (parser.statements.size() != 1 || parser.statements[0]->type != duckdb::StatementType::SELECT_STATEMENT)
     ThrowThroughDuckDB(UserError("42601", "a view is defined by one SELECT"));
-  NameColumns(parser.statements[0]->Cast<duckdb::SelectStatement>());
+  auto& select = parser.statements[0]->Cast<duckdb::SelectStatement>();
+  NameColumns(select);
+  ReadLiterals(select);
   duckdb::Planner planner(context);
   planner.CreatePlan(std::move(parser.statements[0]));
   if (!planner.plan) ThrowThroughDuckDB(UserError("42P02", "there is no parameter in a materialized view"));

@@ -29,7 +29,7 @@ constexpr Known kTypes[] = {
     {700, 1021, 4, "real", nullptr},
     {701, 1022, 8, "double precision", nullptr},
     {1042, 1014, -1, "character", "bpchar"},
-    {1043, 1015, -1, "character varying", nullptr},
+    {1043, 1015, -1, "character varying", "varchar"},
     {1082, 1182, 4, "date", nullptr},
     {1083, 1183, 8, "time without time zone", nullptr},
     {1114, 1115, 8, "timestamp without time zone", nullptr},
