@@ -23,7 +23,7 @@ std::string Quoted(const std::string& text, char quote = '"') {
   return b == std::string::npos ? std::string() : text.substr(a + 1, b - a - 1);
 }
 
-bool Contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 /// PostgreSQL's name of a type that DuckDB's messages call INT32 and the like.
 std::string TypeName(const std::string& duckdb) {
@@ -47,10 +47,47 @@ std::string TypeName(const std::string& duckdb) {
                                                            {"BIGINT", "bigint"},
                                                            {"SMALLINT", "smallint"},
                                                            {"TINYINT", "smallint"},
-                                                           {"TIMESTAMP_NS", "timestamp"}};
+                                                           {"TIMESTAMP_NS", "timestamp"},
+                                                           {"HUGEINT", "numeric"},
+                                                           {"BLOB", "bytea"},
+                                                           {"INTEGER_LITERAL", "integer"},
+                                                           {"STRING_LITERAL", "unknown"},
+                                                           {"TIMESTAMP WITH TIME ZONE", "timestamp with time zone"},
+                                                           {"TIME WITH TIME ZONE", "time with time zone"}};
+  if (duckdb.ends_with("[]")) return TypeName(duckdb.substr(0, duckdb.size() - 2)) + "[]";
   auto base = duckdb.substr(0, duckdb.find('('));
   auto it = names.find(base);
   return it == names.end() ? duckdb : it->second;
+}
+
+/// "operator does not exist: integer + text", "function lower(integer) does not exist", of a call in DuckDB's messages:
+/// f(TYPE, ...).
+std::string NoCall(const std::string& call, const char* verdict) {
+  auto open = call.find('(');
+  if (open == std::string::npos || call.back() != ')') return fmt::format("function {} {}", call, verdict);
+  auto name = call.substr(0, open);
+  std::vector<std::string> types;
+  auto list = call.substr(open + 1, call.size() - open - 2);
+  int depth = 0;
+  std::string type;
+  for (char c : list + ',') {
+    if (c == '(' || c == '[') depth++;
+    if (c == ')' || c == ']') depth--;
+    if (c == ',' && depth == 0) {
+      if (!type.empty()) types.push_back(TypeName(type));
+      type.clear();
+    } else if (c != ' ' || !type.empty()) {
+      type += c;
+    }
+  }
+  bool is_operator = !name.empty() && std::none_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '_' || c >= 0x80;
+  });
+  if (is_operator && name.back() == '@' && Contains(name, "~")) name.pop_back();  // ours, see rewrite.h
+  if (is_operator && types.size() == 2) return fmt::format("operator {}: {} {} {}", verdict, types[0], name, types[1]);
+  if (is_operator && types.size() == 1) return fmt::format("operator {}: {} {}", verdict, name, types[0]);
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return fmt::format("function {}({}) {}", name, fmt::join(types, ", "), verdict);
 }
 
 struct Case {
@@ -59,6 +96,8 @@ struct Case {
 };
 
 Case Conversion(const std::string& raw) {
+  if (raw.starts_with("invalid input syntax for type")) return {"22P02", raw};  // of casts.cc, like the next one
+  if (raw.starts_with("value \"") && Contains(raw, "\" is out of range for type")) return {"22003", raw};
   std::smatch m;
   static const std::regex convert("Could not convert string ['\"]([\\s\\S]*)['\"] to ([A-Z0-9_]+)(\\([0-9,]+\\))?");
   if (std::regex_search(raw, m, convert))
@@ -82,6 +121,14 @@ Case Conversion(const std::string& raw) {
   }
   if (Contains(raw, "Could not convert string")) return {"22P02", raw};
   return {"22023", raw};
+}
+
+/// What DuckDB's parser refuses although it understands it.
+Case Syntax(const std::string& raw) {
+  if (raw == "A CTE needs a SELECT") return {"0A000", "INSERT, UPDATE and DELETE inside WITH are not supported"};
+  if (Contains(raw, "SELECT locking clause")) return {"0A000", "FOR UPDATE and FOR SHARE are not supported"};
+  if (Contains(raw, "SELECT INTO")) return {"0A000", "SELECT INTO is not supported"};
+  return {Contains(raw, "not supported") ? "0A000" : "42601", raw};
 }
 
 Case Range(const std::string& raw) {
@@ -120,6 +167,26 @@ Case Catalog(const duckdb::ErrorData& e, const std::string& raw) {
   return {"42704", raw};
 }
 
+/// The candidate that DuckDB names (Candidate bindings: "a", "b") for a column, if it is as near as PostgreSQL wants
+/// it.
+std::string Meant(const std::string& name, const std::string& candidates) {
+  auto begin = candidates.find("Candidate bindings");
+  if (begin == std::string::npos) return {};
+  auto line = candidates.substr(begin, candidates.find('\n', begin) - begin);
+  std::string best;
+  size_t least = std::min<size_t>(3, name.size() / 2) + 1;
+  static const std::regex quoted("\"([^\"]+)\"");
+  for (std::sregex_iterator m(line.begin(), line.end(), quoted), end; m != end; ++m) {
+    auto candidate = (*m)[1].str();
+    if (candidate.size() > 64) continue;
+    auto distance = duckdb::StringUtil::LevenshteinDistance(name, candidate);
+    if (distance >= least) continue;
+    least = distance;
+    best = candidate;
+  }
+  return best;
+}
+
 Case Binder(const duckdb::ErrorData& e, const std::string& raw) {
   auto subtype = Extra(e, "error_subtype"), name = Extra(e, "name");
   if (subtype == "COLUMN_NOT_FOUND" || Contains(raw, "not found in FROM clause") ||
@@ -139,10 +206,15 @@ Case Binder(const duckdb::ErrorData& e, const std::string& raw) {
     return {"42702", fmt::format("column reference \"{}\" is ambiguous", Quoted(raw))};
   if (subtype == "NO_MATCHING_FUNCTION" || Contains(raw, "No function matches")) {
     auto call = Quoted(raw, '\'');
-    std::string text = call.empty() ? name : call;
-    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-    return {"42883", fmt::format("function {} does not exist", text)};
+    return {"42883", NoCall(call.empty() ? name : call, "does not exist")};
   }
+  if (Contains(raw, "Could not choose a best candidate function"))
+    return {"42725", NoCall(Quoted(raw), "is not unique")};
+  if (Contains(raw, "side of join!"))
+    return {"42703", fmt::format("column \"{}\" specified in USING clause does not exist in {} table", Quoted(raw),
+                                 Contains(raw, "left side") ? "left" : "right")};
+  if (Contains(raw, "referenced that exists in the SELECT clause"))
+    return {"42703", fmt::format("column \"{}\" does not exist", Quoted(raw))};
   if (Contains(raw, "must appear in the GROUP BY clause"))
     return {"42803", fmt::format("column \"{}\" must appear in the GROUP BY clause or be used in an aggregate function",
                                  Quoted(raw))};
@@ -173,7 +245,7 @@ Error Translate(const duckdb::ErrorData& given, const std::string& sql, const Re
   const bool json = !given.RawMessage().empty() && given.RawMessage()[0] == '{';
   const duckdb::ErrorData e = json ? duckdb::ErrorData(std::runtime_error(given.RawMessage())) : given;
   std::string raw = e.RawMessage(), rest;
-  // Behind the first line come candidates and an excerpt of the query: hints at best, secrets at worst.
+  // Behind the first line come candidates and an excerpt of the query, which may hold secrets.
   if (auto line = raw.find('\n'); line != std::string::npos) {
     rest = raw.substr(line + 1);
     raw = raw.substr(0, line);
@@ -191,7 +263,7 @@ Error Translate(const duckdb::ErrorData& given, const std::string& sql, const Re
     switch (e.Type()) {
       case ExceptionType::PARSER:
       case ExceptionType::SYNTAX:
-        c.state = "42601";
+        c = Syntax(raw);
         break;
       case ExceptionType::CATALOG:
         c = Catalog(e, raw);
@@ -257,14 +329,15 @@ Error Translate(const duckdb::ErrorData& given, const std::string& sql, const Re
     }
     out.sqlstate = c.state;
     out.message = c.message;
-    auto begin = rest.find("Did you mean");
-    if (begin == std::string::npos) begin = rest.find("Candidate");
-    if (begin != std::string::npos && out.sqlstate.substr(0, 2) == "42") {
-      auto end = rest.find("\n\n", begin);
-      auto line = rest.find("LINE ", begin);
-      out.hint = rest.substr(begin, std::min(end, line) - begin);
-      while (!out.hint.empty() && std::isspace(static_cast<unsigned char>(out.hint.back()))) out.hint.pop_back();
-    }
+    // DuckDB's own hints name its internals and tables that the user cannot know.
+    if (auto column = out.sqlstate == "42703" ? Meant(Quoted(out.message), rest) : ""; !column.empty())
+      out.hint = fmt::format("Perhaps you meant to reference the column \"{}\".", column);
+    auto what = out.message.starts_with("operator") ? "operator" : "function";
+    if (out.sqlstate == "42883")
+      out.hint = fmt::format(
+          "No {} matches the given name and argument types. You might need to add explicit type casts.", what);
+    else if (out.sqlstate == "42725")
+      out.hint = fmt::format("Could not choose a best candidate {}. You might need to add explicit type casts.", what);
   }
   auto position = Extra(e, "position");
   if (!position.empty() && !sql.empty()) {

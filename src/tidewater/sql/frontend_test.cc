@@ -237,6 +237,19 @@ TEST_F(FrontendTest, Values) {
            {"current_setting('server_version')", "15.0"},
            {"(select string_agg(s::text, ',') from generate_series(1, 3) s)", "1,2,3"},
            {"1.5::int", "2"},
+           {"E' \\t-12\\n'::int", "-12"},
+           {"'+5'::bigint", "5"},
+           {"' 1.25e1 '::numeric(4,2)", "12.50"},
+           {"try_cast('x' AS int)", "NULL"},
+           {"try_cast('99' AS numeric(2,1))", "NULL"},
+           {"timestamptz '2024-07-01 12:00+00' = '2024-07-01 12:00:00+00'::timestamptz", "true"},
+           {"'2024-07-01 14:00 +02'::timestamptz = '2024-07-01 12:00:00+00'::timestamptz", "true"},
+           {"'2024-07-01T12:00Z'::timestamptz = '2024-07-01 12:00:00+00'::timestamptz", "true"},
+           {"ARRAY[1.5,'NaN']::double precision[]", "[1.5, nan]"},
+           {"ARRAY[ARRAY[1,2],ARRAY[3,'4']]::bigint[][]", "[[1, 2], [3, 4]]"},
+           {"(select ARRAY[1,'2']::text[])", "[1, 2]"},
+           {"(information_schema._pg_expandarray(ARRAY[7,8])).n", "1"},
+           {"(information_schema._pg_expandarray(ARRAY[7,8])).x", "7"},
            {"'2020-01-01'::date + 1", "2020-01-02"},
            {"null::numeric", "NULL"},
            {"'x' = any(array['x','y'])", "true"},
@@ -259,12 +272,33 @@ TEST_F(FrontendTest, ErrorsAreThoseOfPostgreSQL) {
            {"SELECT z.id FROM t", "42P01", "missing FROM-clause entry for table \"z\"", 8},
            {"SELECT id FROM t a, t b", "42702", "column reference \"id\" is ambiguous", 8},
            {"SELECT nope(1)", "42883", "function nope does not exist", 8},
+           {"SELECT sum(s) FROM t", "42883", "function sum(text) does not exist", 8},
+           {"SELECT true + 1", "42883", "operator does not exist: boolean + integer", 13},
+           {"SELECT s ~ 1 FROM t", "42883", "operator does not exist: text ~ integer", 10},
+           {"SELECT 1 + 'x'", "42725", "operator is not unique: integer + unknown", 10},
+           {"SELECT (SELECT nope FROM t)", "42703", "column \"nope\" does not exist", -1},
+           {"SELECT * FROM t JOIN u USING (nope)", "42703",
+            "column \"nope\" specified in USING clause does not exist in left table", -1},
+           {"SELECT 1 FOR UPDATE", "0A000", "FOR UPDATE and FOR SHARE are not supported", -1},
+           {"SELECT * INTO x FROM t", "0A000", "SELECT INTO is not supported", -1},
+           {"WITH x AS (DELETE FROM t RETURNING id) SELECT * FROM x", "0A000",
+            "INSERT, UPDATE and DELETE inside WITH are not supported", -1},
            {"SELECT split_part(1)", "42883", nullptr, 8},
            {"SELECT FROM WHERE", "42601", "syntax error at or near \"WHERE\"", 13},
            {"SELECT g, id FROM t GROUP BY g", "42803",
             "column \"id\" must appear in the GROUP BY clause or be used in an aggregate function", 11},
            {"SELECT 'abc'::int", "22P02", "invalid input syntax for type integer: \"abc\"", -1},
            {"SELECT s::int FROM t WHERE s IS NOT NULL", "22P02", nullptr, -1},
+           {"SELECT '1.5'::int", "22P02", "invalid input syntax for type integer: \"1.5\"", -1},
+           {"SELECT '1e3'::bigint", "22P02", "invalid input syntax for type bigint: \"1e3\"", -1},
+           {"SELECT '1_0'::smallint", "22P02", "invalid input syntax for type smallint: \"1_0\"", -1},
+           {"SELECT '+-1'::int", "22P02", "invalid input syntax for type integer: \"+-1\"", -1},
+           {"SELECT ''::int", "22P02", "invalid input syntax for type integer: \"\"", -1},
+           {"SELECT '40000'::smallint", "22003", "value \"40000\" is out of range for type smallint", -1},
+           {"SELECT '99999999999x'::int", "22P02", "invalid input syntax for type integer: \"99999999999x\"", -1},
+           {"SELECT '12345'::numeric(4,2)", "22003", "value \"12345\" is out of range for type numeric(4,2)", -1},
+           {"SELECT 'twelve'::numeric(4,2)", "22P02", "invalid input syntax for type numeric: \"twelve\"", -1},
+           {"SELECT '2024-07-01 12+'::timestamptz", "22007", nullptr, -1},
            {"SELECT 1 / 0", "22012", "division by zero", -1},
            {"SELECT id / 0 FROM t", "22012", "division by zero", -1},
            {"SELECT id % 0 FROM t", "22012", "division by zero", -1},
@@ -289,7 +323,52 @@ TEST_F(FrontendTest, ErrorsAreThoseOfPostgreSQL) {
     if (x.message) EXPECT_EQ(e.message, x.message) << x.sql;
     if (x.position >= 0) EXPECT_EQ(e.position, x.position) << x.sql;
     EXPECT_EQ(e.message.find('\n'), std::string::npos) << e.message;
+    EXPECT_EQ(e.hint.find("Did you mean"), std::string::npos) << e.hint;
+    EXPECT_EQ(e.hint.find("Candidate"), std::string::npos) << e.hint;
   }
+  EXPECT_EQ(ErrorOf("SELECT noet FROM u").hint, "Perhaps you meant to reference the column \"note\".");
+  EXPECT_EQ(ErrorOf("SELECT u.noet FROM u").hint, "Perhaps you meant to reference the column \"note\".");
+  EXPECT_EQ(ErrorOf("SELECT nope FROM t").hint, "");
+  auto connection = frontend_->Connect();
+  EXPECT_EQ(connection->ExplainQuery("SELECT nope FROM t", false, snapshot_).error().position, 8);
+  EXPECT_EQ(connection->PrepareDml("INSERT INTO t (id, nope) VALUES (1, 2)", {}).error().position, 20);
+  EXPECT_EQ(connection->PrepareDml("UPDATE t SET nope = 1", {}).error().position, 14);
+  EXPECT_EQ(connection->PrepareDml("INSERT INTO nowhere VALUES (1)", {}).error().position, 13);
+}
+
+TEST_F(FrontendTest, NamesThatOnlyDuckDBReserves) {
+  const char* words[] = {"anti",   "asof",  "at",           "by",          "describe",   "glob",
+                         "lambda", "pivot", "pivot_longer", "pivot_wider", "positional", "qualify",
+                         "semi",   "show",  "summarize",    "unpack",      "unpivot"};
+  for (std::string w : words) {
+    auto columns = frontend_->ResolveColumns({w + " int, x int, PRIMARY KEY (" + w + ")", 1});
+    ASSERT_TRUE(columns) << w << ": " << columns.error().ToString();
+    EXPECT_EQ(columns->columns[0].name, w);
+    for (auto sql :
+         {"SELECT {0} FROM (SELECT id AS {0} FROM t) x WHERE {0} = 1 AND x.{0} > 0",
+          "SELECT count(DISTINCT {0}) FROM (SELECT id AS {0} FROM t WHERE id = 3) x GROUP BY {0} ORDER BY {0} DESC",
+          "WITH {0} AS (SELECT 1 AS {0}) SELECT {0}.{0} FROM {0}",
+          "SELECT CASE WHEN {0} < 2 THEN {0} ELSE -{0} END FROM (SELECT 1 AS {0}) AS {0}"}) {
+      auto rows = frontend_->Run(fmt::format(fmt::runtime(sql), w), snapshot_);
+      ASSERT_TRUE(rows) << w << " in " << sql << ": " << rows.error().ToString();
+      EXPECT_EQ(rows->at(0).at(0).ToString(), "1") << w << " in " << sql;
+    }
+  }
+  // What these words mean to DuckDB and to PostgreSQL goes on.
+  EXPECT_EQ(One("list_transform([1, 2], lambda x: x + 1)"), "[2, 3]");
+  EXPECT_EQ(One("timestamp '2024-01-01' AT TIME ZONE 'UTC' = '2024-01-01 00:00:00+00'::timestamptz"), "true");
+  EXPECT_EQ(One("at AT TIME ZONE 'UTC' IS NULL FROM (SELECT timestamp '2024-01-01' AS at) x"), "false");
+  EXPECT_EQ(Run("SELECT id FROM t QUALIFY row_number() OVER (ORDER BY id) = 1").size(), 1u);
+  EXPECT_EQ(Run("SELECT id FROM t SEMI JOIN (SELECT 1 AS id) o USING (id)").size(), 1u);
+}
+
+TEST_F(FrontendTest, VarcharIsNotText) {
+  auto prepared =
+      frontend_->Connect()->Prepare("SELECT 'a'::varchar, s::character varying(3) AS x, CAST(s AS text), s FROM t", {});
+  ASSERT_TRUE(prepared) << prepared.error().ToString();
+  std::vector<std::string> columns;
+  for (auto& c : (*prepared)->columns) columns.push_back(c.name + " " + (c.type.HasAlias() ? c.type.GetAlias() : ""));
+  EXPECT_EQ(columns, (std::vector<std::string>{"varchar varchar", "x varchar", "s ", "s "}));
 }
 
 TEST_F(FrontendTest, ViewsRefuseWhatTheyCannotKeep) {
