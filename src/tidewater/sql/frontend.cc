@@ -504,7 +504,8 @@ class ConnectionImpl : public Connection {
       auto varchars = NameVarchars(statement->Cast<duckdb::SelectStatement>(), rewritten.text);
       NameColumns(statement->Cast<duckdb::SelectStatement>());
       TW_ASSIGN(auto prepared, PrepareStatement(sql, rewritten, std::move(statement), declared));
-      for (auto i : varchars) prepared->columns[i].type.SetAlias("varchar");
+      for (auto i : varchars)  // unnest() of a struct moves those behind it
+        if (prepared->columns[i].type == LogicalType::VARCHAR) prepared->columns[i].type.SetAlias("varchar");
       return std::unique_ptr<Prepared>(std::move(prepared));
     } catch (const std::exception& e) {
       return std::unexpected(Translate(duckdb::ErrorData(e), sql, &rewritten));

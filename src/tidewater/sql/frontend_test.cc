@@ -369,6 +369,10 @@ TEST_F(FrontendTest, VarcharIsNotText) {
   std::vector<std::string> columns;
   for (auto& c : (*prepared)->columns) columns.push_back(c.name + " " + (c.type.HasAlias() ? c.type.GetAlias() : ""));
   EXPECT_EQ(columns, (std::vector<std::string>{"varchar varchar", "x varchar", "s ", "s "}));
+  prepared = frontend_->Connect()->Prepare("SELECT unnest({'a': 1, 'b': 2}), 'x'::varchar", {});
+  ASSERT_TRUE(prepared) << prepared.error().ToString();
+  for (auto& c : (*prepared)->columns)
+    EXPECT_TRUE(!c.type.HasAlias() || c.type.id() == duckdb::LogicalTypeId::VARCHAR) << c.name;
 }
 
 TEST_F(FrontendTest, ViewsRefuseWhatTheyCannotKeep) {
