@@ -345,7 +345,7 @@ class StateLogImpl final : public StateLog {
     segment->header = header;
     segment->key = key;
     segment->fence = entries.size() == 1 && entries[0].stream.empty();
-    generation_ = std::max(generation_, header.generation);
+    if (!started_) generation_ = std::max(generation_, header.generation);
     last_ = std::max(last_, header.checkpoint);
     if (segment->fence) entries.clear();
     for (auto& index : entries) {
