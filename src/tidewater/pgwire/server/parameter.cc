@@ -90,7 +90,8 @@ Result<Value> TimestampTzFromText(std::string_view text, const TimeZone& zone) {
   if (trimmed == "-infinity") return Value::TIMESTAMPTZ(duckdb::timestamp_tz_t(duckdb::timestamp_t::ninfinity()));
   duckdb::timestamp_t instant;
   bool has_offset = false;
-  duckdb::string_t name;
+  duckdb::string_t name("",
+                        0);  // its default constructor leaves it undefined, and nothing sets it where no zone is named
   auto result =
       duckdb::Timestamp::TryConvertTimestampTZ(trimmed.data(), trimmed.size(), instant, true, has_offset, name);
   if (result != duckdb::TimestampCastResult::SUCCESS) return std::unexpected(BadText(LogicalType::TIMESTAMP_TZ, text));
