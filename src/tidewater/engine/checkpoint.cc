@@ -210,49 +210,42 @@ Result<std::shared_ptr<dataflow::Snapshot>> Core::PinDurable(const Cancelled& ca
 }
 
 Status Core::Flush(const Cancelled& cancelled, std::vector<std::string>& warnings) {
+  struct Waiting {
+    std::string name;
+    std::shared_ptr<Sink> sink;
+    std::optional<Error> start_error;
+  };
   CheckpointId id = 0;
-  std::vector<ObjectId> sinks;
+  std::vector<Waiting> waiting;
   TW_TRY(OnEngine([&] {
     id = TakeCheckpoint();
-    for (auto& [sink_id, sink] : sinks_) sinks.push_back(sink_id);
+    for (auto& [sink_id, sink] : sinks_) waiting.push_back({sink.name, sink.sink, sink.start_error});
     return Status{};
   }));
   TW_TRY(WaitDurable(id, cancelled));
   auto deadline = MonotonicMicros() + options_.flush_sink_timeout_ms * 1000;
-  for (auto sink_id : sinks) {
-    while (true) {
-      // Statuses are asked for on the engine's thread: a sink may be dropped while we wait.
-      std::optional<Error> error;
-      bool done = false;
-      std::string name;
-      TW_TRY(OnEngine(
-          [&] {
-            auto it = sinks_.find(sink_id);
-            if (it == sinks_.end()) {
-              done = true;
-              return Status{};
-            }
-            name = it->second.name;
-            error = it->second.start_error;
-            if (it->second.sink) {
-              auto status = it->second.sink->GetStatus();
-              done = status.committed >= id;
-              error = status.error;
-            }
-            return Status{};
-          },
-          true));
-      if (done) break;
+  for (auto& [name, sink, error] : waiting) {
+    while (sink) {
+      auto committed = sink->WaitCommitted(id, 50);
+      if (committed) break;
+      if (committed.error().kind == ErrorKind::kCancelled) {
+        std::lock_guard lock(mutex_);
+        if (stop_)
+          return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+        break;  // it was dropped
+      }
       if (cancelled && cancelled())
         return std::unexpected(
             Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
-      if (MonotonicMicros() > deadline) {
+      auto status = sink->GetStatus();
+      if (status.state == SinkState::kFailed || MonotonicMicros() > deadline) {
         warnings.push_back(fmt::format("sink \"{}\" has not committed this checkpoint{}", name,
-                                       error ? ": " + error->ToString() : std::string()));
+                                       status.error ? ": " + status.error->ToString() : std::string()));
         break;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
+    if (!sink && error)
+      warnings.push_back(fmt::format("sink \"{}\" has not committed this checkpoint: {}", name, error->ToString()));
   }
   return {};
 }

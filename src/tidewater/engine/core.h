@@ -104,7 +104,7 @@ class Core {
     ObjectId input = 0;
     std::string name, uuid, connector_name;
     bool keeps_log = true;
-    std::unique_ptr<Sink> sink;
+    std::shared_ptr<Sink> sink;  ///< shared with a FLUSH that waits for it: a DROP may come meanwhile
     std::optional<Error> start_error;
     Types types;
     state::ByteWriter log;            ///< encoded deltas since the last checkpoint

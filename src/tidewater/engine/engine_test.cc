@@ -80,6 +80,7 @@ struct Downstream {
   std::map<CheckpointId, std::vector<std::string>> rows;  ///< of this life of the engine
   CheckpointId durable = 0, committed = 0;
   bool commits = true;
+  bool waits_to_be_asked = false;  ///< commits only what WaitCommitted asks for
   std::vector<std::string> All() {
     std::lock_guard lock(mutex);
     std::vector<std::string> out;
@@ -111,7 +112,7 @@ class HandSink final : public Sink {
   void CheckpointDurable(CheckpointId id, int64_t) override {
     std::lock_guard lock(g_downstream->mutex);
     g_downstream->durable = id;
-    if (g_downstream->commits) g_downstream->committed = id;
+    if (g_downstream->commits && !g_downstream->waits_to_be_asked) g_downstream->committed = id;
   }
   SinkStatus GetStatus() override {
     std::lock_guard lock(g_downstream->mutex);
@@ -119,8 +120,25 @@ class HandSink final : public Sink {
     status.committed = g_downstream->committed;
     return status;
   }
-  Status WaitCommitted(CheckpointId, int64_t) override { return {}; }
-  void Stop() override {}
+  Status WaitCommitted(CheckpointId id, int64_t timeout_ms) override {
+    for (int64_t ms = 0; ms <= timeout_ms; ms++) {
+      {
+        std::lock_guard lock(g_downstream->mutex);
+        if (stopped_) return std::unexpected(EnvError(ErrorKind::kCancelled, "stopped"));
+        if (g_downstream->commits && g_downstream->durable >= id) g_downstream->committed = g_downstream->durable;
+        if (g_downstream->committed >= id) return {};
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return std::unexpected(EnvError(ErrorKind::kUnavailable, "not yet"));
+  }
+  void Stop() override {
+    std::lock_guard lock(g_downstream->mutex);
+    stopped_ = true;
+  }
+
+ private:
+  bool stopped_ = false;
 };
 
 void RegisterHands() {
@@ -160,7 +178,7 @@ class EngineTest : public testing::Test {
     options.state = dir_;
     options.checkpoint_interval_ms = interval_ms_;
     options.min_step_interval_us = 0;
-    options.flush_sink_timeout_ms = 200;
+    options.flush_sink_timeout_ms = flush_sink_timeout_ms_;
     auto opened = Engine::Open(options);
     ASSERT_TRUE(opened.has_value()) << opened.error().ToString();
     engine_ = std::move(*opened);
@@ -247,7 +265,7 @@ class EngineTest : public testing::Test {
     if (wake) wake();
   }
 
-  int interval_ms_ = 20;
+  int interval_ms_ = 20, flush_sink_timeout_ms_ = 200;
   std::string dir_;
   Upstream upstream_;
   Downstream downstream_;
@@ -414,6 +432,38 @@ TEST_F(EngineTest, UncommittedSinkLogsSurviveACrash) {
   Crash();
   Do("FLUSH");
   EXPECT_EQ(downstream_.All(), Lines{});
+}
+
+TEST_F(EngineTest, FlushAsksSinksToCommit) {
+  downstream_.waits_to_be_asked = true;
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  Query("INSERT INTO t VALUES (1, 1)");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  auto committed = [&] {
+    std::lock_guard lock(downstream_.mutex);
+    return downstream_.committed;
+  };
+  EXPECT_EQ(committed(), 0u);
+  session_->TakeNotices();
+  Do("FLUSH");
+  EXPECT_TRUE(session_->TakeNotices().empty());
+  EXPECT_GT(committed(), 0u);
+
+  // A sink that does not get there is named; one that is dropped is not waited for.
+  downstream_.commits = false;
+  Do("FLUSH");
+  auto notices = session_->TakeNotices();
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_EQ(notices[0].message, "sink \"k\" has not committed this checkpoint");
+  flush_sink_timeout_ms_ = 60'000;
+  Crash();
+  std::thread flush([&] { Do("FLUSH"); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  auto other = OpenSession(*engine_, {});
+  EXPECT_EQ(QueryIn(*other, "DROP SINK k"), Lines{});
+  flush.join();
+  EXPECT_TRUE(session_->TakeNotices().empty());
 }
 
 TEST_F(EngineTest, ReadsAsOfTheLastCheckpoint) {

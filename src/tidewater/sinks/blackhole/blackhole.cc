@@ -35,13 +35,17 @@ class BlackholeSink final : public Sink {
   }
   Status WaitCommitted(CheckpointId id, int64_t timeout_ms) override {
     std::unique_lock lock(mutex_);
-    if (committed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return status_.committed >= id; }))
-      return {};
+    committed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                        [&] { return status_.committed >= id || status_.state == SinkState::kStopped; });
+    if (status_.committed >= id) return {};
+    if (status_.state == SinkState::kStopped)
+      return std::unexpected(EnvError(ErrorKind::kCancelled, "the sink is stopped"));
     return std::unexpected(EnvError(ErrorKind::kUnavailable, "checkpoint {} is not durable yet", id));
   }
   void Stop() override {
     std::lock_guard lock(mutex_);
     status_.state = SinkState::kStopped;
+    committed_.notify_all();
   }
 
  private:
