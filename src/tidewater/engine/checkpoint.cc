@@ -374,8 +374,9 @@ Status Core::Recover() {
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "sink \"{}\" has no recorded state", object->name));
     sink.uuid = state->second.uuid;
     sink.logged.assign(state->second.logged.begin(), state->second.logged.end());
-    // A target that refuses is shown in SHOW SINKS; its log waits for it.
-    if (auto attached = AttachSink(sink, *object); !attached) {
+    // A target that does not answer or refuses is the sink's own to retry. What comes back here are options that the
+    // connector does not take: SHOW SINKS says so, and the state log keeps the deltas for a start that does.
+    if (auto attached = AttachSink(sink, *object, true); !attached) {
       if (!sink.rows_metric) return attached;  // no such connector, or no such input
       log::error("sink {}: {}", object->name, attached.error().ToString());
       sink.start_error = attached.error();

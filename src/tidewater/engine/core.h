@@ -104,8 +104,8 @@ class Core {
     ObjectId input = 0;
     std::string name, uuid, connector_name;
     bool keeps_log = true;
-    std::shared_ptr<Sink> sink;  ///< shared with a FLUSH that waits for it: a DROP may come meanwhile
-    std::optional<Error> start_error;
+    std::shared_ptr<Sink> sink;        ///< shared with a FLUSH that waits for it: a DROP may come meanwhile
+    std::optional<Error> start_error;  ///< why there is no `sink`: its deltas then wait in the state log alone
     Types types;
     state::ByteWriter log;            ///< encoded deltas since the last checkpoint
     std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
@@ -194,7 +194,7 @@ class Core {
   Status StartStreamsOf(const catalog::Object& view);
   void PauseUnreadStreams();
   /// Makes and starts the connector's sink of a created object. Not yet known to the loop.
-  Status AttachSink(SinkRuntime& sink, const catalog::Object& object);
+  Status AttachSink(SinkRuntime& sink, const catalog::Object& object, bool recovered);
   /// Adds the operators of a view and fills it with the batch result. Engine's thread.
   Status AddView(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored);
   /// What a running stream has sent so far, read again by a second reader, piece by piece.

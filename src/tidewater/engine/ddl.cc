@@ -173,7 +173,7 @@ void Core::PauseUnreadStreams() {
   for (auto& [id, source] : sources_) source.unread = source.connector->stream_only && contents->Dependents(id).empty();
 }
 
-Status Core::AttachSink(SinkRuntime& sink, const Object& object) {
+Status Core::AttachSink(SinkRuntime& sink, const Object& object, bool recovered) {
   auto contents = catalog_.Current();
   auto input = contents->Find(object.input);
   if (!input) return std::unexpected(EnvError(ErrorKind::kCorrupt, "sink \"{}\" has lost its input", object.name));
@@ -191,6 +191,7 @@ Status Core::AttachSink(SinkRuntime& sink, const Object& object) {
   options.generation = log_->generation();
   options.append_only_input = info.append_only;
   options.state_dir = options_.state;
+  options.recovered = recovered;
   sink.connector_name = connector_name;
   sink.keeps_log = connector->keeps_log;
   sink.types = options.input.GetTypes();
@@ -555,7 +556,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   auto undo = [&] {
     if (hidden) catalog_.Remove({hidden->id});
   };
-  if (auto attached = AttachSink(runtime, object); !attached) {
+  if (auto attached = AttachSink(runtime, object, false); !attached) {
     if (runtime.sink) runtime.sink->Stop();
     undo();
     return attached;

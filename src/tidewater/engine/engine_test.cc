@@ -81,6 +81,8 @@ struct Downstream {
   CheckpointId durable = 0, committed = 0;
   bool commits = true;
   bool waits_to_be_asked = false;  ///< commits only what WaitCommitted asks for
+  bool reachable = true;
+  bool knows_options = true;
   std::vector<std::string> All() {
     std::lock_guard lock(mutex);
     std::vector<std::string> out;
@@ -93,9 +95,11 @@ Downstream* g_downstream = nullptr;
 
 class HandSink final : public Sink {
  public:
+  explicit HandSink(bool recovered) : recovered_(recovered) {}
   Status Start() override {
     std::lock_guard lock(g_downstream->mutex);
     g_downstream->rows.clear();
+    if (!recovered_ && !g_downstream->reachable) return std::unexpected(Refused());
     return {};
   }
   void Append(CheckpointId id, DeltaBatch rows) override {
@@ -112,12 +116,19 @@ class HandSink final : public Sink {
   void CheckpointDurable(CheckpointId id, int64_t) override {
     std::lock_guard lock(g_downstream->mutex);
     g_downstream->durable = id;
-    if (g_downstream->commits && !g_downstream->waits_to_be_asked) g_downstream->committed = id;
+    if (g_downstream->commits && g_downstream->reachable && !g_downstream->waits_to_be_asked)
+      g_downstream->committed = id;
   }
   SinkStatus GetStatus() override {
     std::lock_guard lock(g_downstream->mutex);
     SinkStatus status;
     status.committed = g_downstream->committed;
+    status.state = SinkState::kRunning;
+    if (!g_downstream->reachable) {
+      status.state = SinkState::kRetrying;
+      status.error = Refused();
+      status.retries = 1;
+    }
     return status;
   }
   Status WaitCommitted(CheckpointId id, int64_t timeout_ms) override {
@@ -125,7 +136,8 @@ class HandSink final : public Sink {
       {
         std::lock_guard lock(g_downstream->mutex);
         if (stopped_) return std::unexpected(EnvError(ErrorKind::kCancelled, "stopped"));
-        if (g_downstream->commits && g_downstream->durable >= id) g_downstream->committed = g_downstream->durable;
+        if (g_downstream->commits && g_downstream->reachable && g_downstream->durable >= id)
+          g_downstream->committed = g_downstream->durable;
         if (g_downstream->committed >= id) return {};
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -138,6 +150,8 @@ class HandSink final : public Sink {
   }
 
  private:
+  static Error Refused() { return EnvError(ErrorKind::kAuthentication, "go away"); }
+  const bool recovered_;
   bool stopped_ = false;
 };
 
@@ -152,7 +166,10 @@ void RegisterHands() {
   SinkConnector sink;
   sink.name = "hand";
   sink.validate = [](const std::map<std::string, std::string>&, const Schema&) { return Status{}; };
-  sink.make = [](SinkOptions) -> Result<std::unique_ptr<Sink>> { return std::make_unique<HandSink>(); };
+  sink.make = [](SinkOptions options) -> Result<std::unique_ptr<Sink>> {
+    if (!g_downstream->knows_options) return std::unexpected(UserError("22023", "unknown option \"colour\""));
+    return std::make_unique<HandSink>(options.recovered);
+  };
   SinkRegistry::Get().Register(sink);
 }
 
@@ -464,6 +481,49 @@ TEST_F(EngineTest, FlushAsksSinksToCommit) {
   EXPECT_EQ(QueryIn(*other, "DROP SINK k"), Lines{});
   flush.join();
   EXPECT_TRUE(session_->TakeNotices().empty());
+}
+
+TEST_F(EngineTest, SinksThatCannotStartGetTheirDeltasLater) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  downstream_.reachable = false;
+  EXPECT_EQ(Query("CREATE SINK k FROM t WITH (connector = 'hand')"), Lines{"28P01: go away"});
+  downstream_.reachable = true;
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  downstream_.commits = false;
+  Query("INSERT INTO t VALUES (1, 1)");
+  Do("FLUSH");
+
+  // The target refuses at the restart: what the log held, and what comes since, waits in the sink.
+  downstream_.reachable = false;
+  downstream_.commits = true;
+  Crash();
+  Query("INSERT INTO t VALUES (2, 2)");
+  session_->TakeNotices();
+  Do("FLUSH");
+  auto notices = session_->TakeNotices();
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_EQ(notices[0].message, "sink \"k\" has not committed this checkpoint: go away");
+  EXPECT_EQ(Query("SHOW SINKS").at(0).substr(0, 24), "k|hand|t|retrying|go awa");
+  EXPECT_EQ(downstream_.committed, 0u);
+  EXPECT_EQ(downstream_.All(), (Lines{"+1|1", "+2|2"}));
+
+  // A connector that does not take the options any more makes no sink: the state log alone keeps the deltas.
+  downstream_.knows_options = false;
+  Crash();
+  Query("INSERT INTO t VALUES (3, 3)");
+  Do("FLUSH");
+  notices = session_->TakeNotices();
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_EQ(notices[0].message, "sink \"k\" has not committed this checkpoint: unknown option \"colour\"");
+  EXPECT_EQ(Query("SHOW SINKS").at(0).substr(0, 24), "k|hand|t|failed|unknown ");
+  downstream_.knows_options = downstream_.reachable = true;
+  Crash();
+  Do("FLUSH");
+  EXPECT_TRUE(session_->TakeNotices().empty());
+  EXPECT_EQ(downstream_.All(), (Lines{"+1|1", "+2|2", "+3|3"}));
+  Crash();
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), Lines{});
 }
 
 TEST_F(EngineTest, ReadsAsOfTheLastCheckpoint) {

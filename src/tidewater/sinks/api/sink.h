@@ -44,6 +44,8 @@ struct SinkOptions {
   /// Whether the input can contain retractions.
   bool append_only_input = false;
   std::string state_dir;  ///< `--state`, where the embedded catalog's warehouse lives by default
+  /// The sink is not being created but comes back with the engine.
+  bool recovered = false;
 };
 
 /// One sink. Commit work happens on the sink's own thread; the engine's thread only hands over.
@@ -51,7 +53,9 @@ class Sink {
  public:
   virtual ~Sink() = default;
   /// Connects, creates or checks the target table, finds the last committed checkpoint of this sink there and starts
-  /// the thread. Transient failures are not returned here but retried and shown in GetStatus().
+  /// the thread. Transient failures are not returned here but retried and shown in GetStatus(). A recovered sink does
+  /// all of that on its thread and returns no failure: what was refused may be granted again, so it tries again with
+  /// pauses; only what no time can cure makes it kFailed. What is appended meanwhile waits in the sink.
   virtual Status Start() = 0;
   /// The consolidated-enough deltas of checkpoint `id` (several calls with the same id add up; within one id a row may
   /// come as -1 and +1 in any order). During recovery the engine replays the ids it holds in order; ids the target

@@ -52,6 +52,13 @@ bool IsTransient(ErrorKind kind) {
   }
 }
 
+/// Whether waiting may help a sink that has not come up: as above, or somebody grants access, or brings back a table or
+/// bucket. Later such errors stop the sink: the table that it has indexed is no longer what it knew.
+bool MayPass(const Error& error) {
+  return IsTransient(error.kind) || error.kind == ErrorKind::kAuthentication || error.kind == ErrorKind::kNotFound ||
+         error.sqlstate == "42P01";
+}
+
 Error WithDefaultHint(Error error) {
   if (!error.hint.empty()) return error;
   switch (error.kind) {
@@ -84,10 +91,12 @@ class IcebergSink : public Sink {
   ~IcebergSink() override { Stop(); }
 
   Status Start() override {
-    auto status = Connect();
-    if (!status) {
-      if (!IsTransient(status.error().kind)) return std::unexpected(WithDefaultHint(std::move(status).error()));
-      NoteRetry(status.error());
+    if (!options_.recovered) {
+      auto status = Connect();
+      if (!status) {
+        if (!IsTransient(status.error().kind)) return std::unexpected(WithDefaultHint(std::move(status).error()));
+        NoteRetry(status.error());
+      }
     }
     thread_ = std::thread([this] { Run(); });
     return {};
@@ -151,7 +160,7 @@ class IcebergSink : public Sink {
 
   metrics::Labels Labels() const { return {{"sink", options_.name}}; }
 
-  // --- the sink's thread (Start() calls Connect() before there is one) ---
+  // --- the sink's thread (Start() of a new sink calls Connect() before there is one) ---
 
   void Run() {
     auto status = Serve();
@@ -170,11 +179,12 @@ class IcebergSink : public Sink {
       if (Stopping()) return {};
       auto status = table_.metadata ? PrepareWriter() : Connect();
       if (status) continue;
-      if (!IsTransient(status.error().kind)) return status;
+      if (!MayPass(status.error())) return status;
       table_ = {};  // the next attempt starts from a fresh look
       NoteRetry(status.error());
       Pause();
     }
+    pause_ms_ = 0;
     NoteRunning();
     for (;;) {
       CheckpointId target = 0;

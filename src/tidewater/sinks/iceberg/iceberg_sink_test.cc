@@ -656,10 +656,10 @@ TEST_F(IcebergSinkTest, RestCatalog) {
   ASSERT_TRUE(warehouse.has_value());
   iceberg::RestCatalogServer rest(*warehouse, Secret("sesame"));
   httplib::Server server;
-  std::atomic<bool> broken = false;
+  std::atomic<bool> broken = false, refuses = false;
   auto handle = [&](const httplib::Request& request, httplib::Response& response) {
-    if (broken) {
-      response.status = 503;
+    if (broken || refuses) {
+      response.status = broken ? 503 : 401;
       return;
     }
     auto authorization = request.get_header_value("Authorization");
@@ -703,18 +703,45 @@ TEST_F(IcebergSinkTest, RestCatalog) {
   broken = false;
   ASSERT_TRUE(Wait(3).has_value());
   EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|", "3|1|c|"}));
-  // It may also be away when the process starts.
+  // It may also be away when the process starts, or refuse, and the table may be gone for a while.
+  options_.recovered = true;
+  options_.options.erase("create_table_if_not_exists");
   broken = true;
   options_.generation++;
   started = start();
   ASSERT_TRUE(started.has_value()) << started.error().ToString();
-  EXPECT_EQ(sink_->GetStatus().state, SinkState::kRetrying);
   sink_->Append(3, Batch({{Three(3, 1, "c"), 1}}));
   sink_->Append(4, Batch({{Three(3, 1, "c"), -1}}));
   sink_->CheckpointDurable(4, 0);
+  auto retrying_with = [&](const std::string& sqlstate) {
+    for (int i = 0; i < 3000; i++) {
+      auto now = sink_->GetStatus();
+      if (now.state == SinkState::kRetrying && now.error->sqlstate == sqlstate && now.retries > 1) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  };
+  EXPECT_TRUE(retrying_with("08006"));
+  refuses = true;
   broken = false;
+  EXPECT_TRUE(retrying_with("28P01"));
+  ASSERT_TRUE((*warehouse)->RenameTable({{"db"}, "t"}, {{"db"}, "away"}).has_value());
+  refuses = false;
+  EXPECT_TRUE(retrying_with("42P01"));
+  EXPECT_EQ(sink_->GetStatus().log_rows, 2u);
+  ASSERT_TRUE((*warehouse)->RenameTable({{"db"}, "away"}, {{"db"}, "t"}).has_value());
   ASSERT_TRUE(Wait(4).has_value());
+  EXPECT_EQ(sink_->GetStatus().state, SinkState::kRunning);
   EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|"}));
+
+  // What no time cures.
+  options_.generation = 0;
+  started = start();
+  ASSERT_TRUE(started.has_value()) << started.error().ToString();
+  auto status = sink_->WaitCommitted(5, 60'000);
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().kind, ErrorKind::kConflict) << status.error().ToString();
+  EXPECT_EQ(sink_->GetStatus().state, SinkState::kFailed);
   sink_->Stop();
   server.stop();
   thread.join();
