@@ -442,7 +442,7 @@ Status Core::ReplaySinkLogs(const Restored& restored) {
     state::ByteReader in(payload);
     while (!in.done()) {
       TW_ASSIGN(auto batch, state::DecodeBatch(in, sink.types));
-      sink.sink->Append(key.first, std::move(batch));
+      sink.sink->Append(key.first, Copy(batch));  // decoded chunks have room for many more rows
     }
   }
   return {};

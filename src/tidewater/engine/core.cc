@@ -19,21 +19,6 @@ Error StoppingError() {
   return error;
 }
 
-DeltaBatch Copy(const DeltaBatch& batch) {
-  DeltaBatch out;
-  out.types = batch.types;
-  for (auto& c : batch.chunks) {
-    if (c.size() == 0) continue;
-    DeltaChunk copy;
-    copy.rows = std::make_unique<DataChunk>();
-    copy.rows->Initialize(duckdb::Allocator::DefaultAllocator(), c.rows->GetTypes(), c.size());
-    c.rows->Copy(*copy.rows);
-    copy.weights = c.weights;
-    out.chunks.push_back(std::move(copy));
-  }
-  return out;
-}
-
 }  // namespace
 
 Core::Core(EngineOptions options) : options_(std::move(options)) { step_rows_ = options_.min_step_rows; }
@@ -194,14 +179,29 @@ void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
   }
 }
 
+bool Core::SinksFull() {
+  uint64_t bytes = 0;
+  for (auto& [id, sink] : sinks_)
+    if (sink.sink) bytes += sink.sink->GetStatus().log_bytes;
+  bool full = bytes > options_.sink_log_bytes_max;
+  // What a commit interval holds back would never become less.
+  if (full)
+    for (auto& [id, sink] : sinks_)
+      if (sink.sink) (void)sink.sink->WaitCommitted(next_checkpoint_ - 1, 0);
+  if (full != sinks_full_) {
+    sinks_full_ = full;
+    if (full)
+      log::warn("sources wait: bytes={} are held for sinks that have not committed, more than {}", bytes,
+                options_.sink_log_bytes_max);
+    else
+      log::info("sources go on: bytes={} are held for sinks", bytes);
+  }
+  return full;
+}
+
 bool Core::PollSources() {
   bool any_open = AnyOpen();
-  if (!any_open) {
-    uint64_t waiting = 0;
-    for (auto& [id, sink] : sinks_)
-      if (sink.sink) waiting = std::max(waiting, sink.sink->GetStatus().log_rows);
-    if (waiting > options_.sink_log_rows_max) return false;
-  }
+  if (!any_open && SinksFull()) return false;
   bool more = false;
   for (auto& [id, source] : sources_) {
     if (!source.started || source.unread || (any_open && !source.open)) continue;
@@ -387,6 +387,8 @@ void Core::RefreshMetrics() {
     metrics::Labels labels{{"sink", sink.name}};
     metrics::Gauge("tidewater_sink_log_rows", "Rows handed over and not yet committed", labels)
         .Set(double(r.status.log_rows));
+    metrics::Gauge("tidewater_sink_log_bytes", "Memory held for what is handed over and not yet committed", labels)
+        .Set(double(r.status.log_bytes));
     metrics::Gauge("tidewater_sink_last_commit_seconds", "Duration of the last commit", labels)
         .Set(double(r.status.last_commit_ms) / 1e3);
     metrics::Gauge("tidewater_sink_retries", "Failed attempts to commit or connect", labels)

@@ -138,6 +138,8 @@ class Core {
   void Wake();
   void RunRequests(bool at_boundary);
   void TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken);
+  /// Whether sinks hold more than they may; they are then asked to commit.
+  bool SinksFull();
   bool PollSources();
   bool AnyOpen() const;
   void StepNow();
@@ -219,6 +221,7 @@ class Core {
   Epoch epoch_ = 1;  ///< the open one
   bool pushed_ = false, stepped_ = false;
   bool changed_ = false, offsets_changed_ = false;
+  bool sinks_full_ = false;
   std::vector<ObjectId> loaded_now_;
   std::vector<std::string> dropped_streams_;  ///< of the state log, to be ended by the next checkpoint
   CheckpointId next_checkpoint_ = 1;

@@ -31,8 +31,8 @@ struct EngineOptions {
   uint64_t query_memory_bytes = uint64_t{1} << 30;
   int query_threads = 2;
   std::string temp_directory;
-  /// Rows handed to a sink and not yet committed from which on the engine stops polling sources.
-  uint64_t sink_log_rows_max = 20'000'000;
+  /// Memory that all sinks together hold for what they have not yet committed, beyond which sources are not polled.
+  uint64_t sink_log_bytes_max = uint64_t{1} << 30;
   /// How long FLUSH waits for sinks before it gives a warning instead.
   int64_t flush_sink_timeout_ms = 60'000;
 };

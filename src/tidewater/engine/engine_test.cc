@@ -78,6 +78,7 @@ class HandSource final : public Source {
 struct Downstream {
   std::mutex mutex;
   std::map<CheckpointId, std::vector<std::string>> rows;  ///< of this life of the engine
+  std::map<CheckpointId, uint64_t> bytes;
   CheckpointId durable = 0, committed = 0;
   bool commits = true;
   bool waits_to_be_asked = false;  ///< commits only what WaitCommitted asks for
@@ -99,12 +100,14 @@ class HandSink final : public Sink {
   Status Start() override {
     std::lock_guard lock(g_downstream->mutex);
     g_downstream->rows.clear();
+    g_downstream->bytes.clear();
     if (!recovered_ && !g_downstream->reachable) return std::unexpected(Refused());
     return {};
   }
   void Append(CheckpointId id, DeltaBatch rows) override {
     std::lock_guard lock(g_downstream->mutex);
     if (id <= g_downstream->committed) return;
+    g_downstream->bytes[id] += MemoryBytes(rows);
     for (auto& c : rows.chunks)
       for (duckdb::idx_t r = 0; r < c.size(); r++) {
         std::string line = c.weight(r) > 0 ? "+" : "-";
@@ -123,6 +126,8 @@ class HandSink final : public Sink {
     std::lock_guard lock(g_downstream->mutex);
     SinkStatus status;
     status.committed = g_downstream->committed;
+    for (auto& [id, bytes] : g_downstream->bytes)
+      if (id > status.committed) status.log_bytes += bytes;
     status.state = SinkState::kRunning;
     if (!g_downstream->reachable) {
       status.state = SinkState::kRetrying;
@@ -195,6 +200,7 @@ class EngineTest : public testing::Test {
     options.state = dir_;
     options.checkpoint_interval_ms = interval_ms_;
     options.min_step_interval_us = 0;
+    options.sink_log_bytes_max = sink_log_bytes_max_;
     options.flush_sink_timeout_ms = flush_sink_timeout_ms_;
     auto opened = Engine::Open(options);
     ASSERT_TRUE(opened.has_value()) << opened.error().ToString();
@@ -235,8 +241,8 @@ class EngineTest : public testing::Test {
   using Lines = std::vector<std::string>;
   void Do(const std::string& sql) { EXPECT_EQ(Query(sql), Lines{}) << sql; }
   template <class F>
-  static bool Eventually(F&& f) {
-    for (int i = 0; i < 500; i++) {
+  static bool Eventually(F&& f, int seconds = 5) {
+    for (int i = 0; i < seconds * 100; i++) {
       if (f()) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
@@ -283,6 +289,7 @@ class EngineTest : public testing::Test {
   }
 
   int interval_ms_ = 20, flush_sink_timeout_ms_ = 200;
+  uint64_t sink_log_bytes_max_ = 1 << 20;
   std::string dir_;
   Upstream upstream_;
   Downstream downstream_;
@@ -524,6 +531,46 @@ TEST_F(EngineTest, SinksThatCannotStartGetTheirDeltasLater) {
   Crash();
   Do("FLUSH");
   EXPECT_EQ(downstream_.All(), Lines{});
+}
+
+TEST_F(EngineTest, SourcesWaitForFullSinks) {
+  sink_log_bytes_max_ = 100'000;
+  Crash();
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  Do("CREATE TABLE t (*) FROM s TABLE 'up'");
+  Hand("up", {}, false, true);
+  ASSERT_TRUE(Eventually([&] { return Query("SELECT * FROM t").empty(); }));
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  downstream_.commits = false;
+  constexpr int kBatches = 30, kRows = 1500;
+  for (int b = 0; b < kBatches; b++) {
+    std::vector<Change> changes;
+    for (int i = 0; i < kRows; i++) changes.push_back({kUpsert, b * kRows + i, i});
+    Hand("up", changes);
+  }
+  auto handed = [&] {
+    std::lock_guard lock(upstream_.mutex);
+    return upstream_.handed;
+  };
+  auto held = [&] {
+    for (auto& sink : engine_->Report().sinks) return sink.status.log_bytes;
+    return uint64_t{0};
+  };
+  ASSERT_TRUE(Eventually([&] { return held() > 100'000; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  auto stopped_at = handed();
+  EXPECT_LT(stopped_at, upstream_.batches.size());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(handed(), stopped_at);
+  EXPECT_LT(held(), 300'000u);
+  // A sink that commits when it is asked is asked.
+  {
+    std::lock_guard lock(downstream_.mutex);
+    downstream_.commits = downstream_.waits_to_be_asked = true;
+  }
+  EXPECT_TRUE(
+      Eventually([&] { return Query("SELECT count(*) FROM t") == Lines{std::to_string(kBatches * kRows)}; }, 30));
+  EXPECT_EQ(downstream_.All().size(), size_t{kBatches * kRows});
 }
 
 TEST_F(EngineTest, ReadsAsOfTheLastCheckpoint) {

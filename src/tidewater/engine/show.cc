@@ -82,6 +82,7 @@ std::vector<ColumnDef> ShowColumns(const sql::Show& show) {
               {"commits", number},
               {"rows_written", number},
               {"log_rows", number},
+              {"log_bytes", number},
               {"snapshot_id", number},
               {"last_commit_ms", number}};
     case ShowKind::kJobs:
@@ -141,7 +142,8 @@ Result<Rows> ShowRows(Core& core, const sql::Show& show) {
                         Text(s.status.error), Value::BIGINT(int64_t(s.status.retries)),
                         Value::BIGINT(int64_t(s.status.committed)), Value::BIGINT(int64_t(s.status.commits)),
                         Value::BIGINT(int64_t(s.status.rows_written)), Value::BIGINT(int64_t(s.status.log_rows)),
-                        Value::BIGINT(s.status.snapshot_id), Value::BIGINT(s.status.last_commit_ms)});
+                        Value::BIGINT(int64_t(s.status.log_bytes)), Value::BIGINT(s.status.snapshot_id),
+                        Value::BIGINT(s.status.last_commit_ms)});
       break;
     case ShowKind::kJobs:
       for (auto& s : core.Report().sources)

@@ -5,6 +5,57 @@
 namespace tidewater {
 using duckdb::idx_t;
 
+namespace {
+uint64_t MemoryBytes(duckdb::Vector& vector, idx_t capacity) {
+  /// The vector, the headers of its buffers, and the cache of them that a chunk keeps.
+  constexpr uint64_t kVectorBytes = 512;
+  uint64_t bytes = kVectorBytes + capacity / 8;
+  auto type = vector.GetType().InternalType();
+  switch (type) {
+    case duckdb::PhysicalType::STRUCT:
+      for (auto& child : duckdb::StructVector::GetEntries(vector)) bytes += MemoryBytes(*child, capacity);
+      return bytes;
+    case duckdb::PhysicalType::ARRAY:
+      return bytes + MemoryBytes(duckdb::ArrayVector::GetEntry(vector),
+                                 capacity * duckdb::ArrayType::GetSize(vector.GetType()));
+    case duckdb::PhysicalType::LIST:
+      bytes += MemoryBytes(duckdb::ListVector::GetEntry(vector), duckdb::ListVector::GetListCapacity(vector));
+      break;
+    case duckdb::PhysicalType::VARCHAR:
+      if (auto heap = vector.GetAuxiliary(); heap && heap->GetBufferType() == duckdb::VectorBufferType::STRING_BUFFER)
+        bytes += heap->Cast<duckdb::VectorStringBuffer>().GetStringAllocator().AllocationSize();
+      break;
+    default:
+      break;
+  }
+  return bytes + capacity * duckdb::GetTypeIdSize(type);
+}
+}  // namespace
+
+DeltaBatch Copy(const DeltaBatch& batch) {
+  DeltaBatch out;
+  out.types = batch.types;
+  for (auto& c : batch.chunks) {
+    if (c.size() == 0) continue;
+    DeltaChunk copy;
+    copy.rows = std::make_unique<DataChunk>();
+    copy.rows->Initialize(duckdb::Allocator::DefaultAllocator(), c.rows->GetTypes(), c.size());
+    c.rows->Copy(*copy.rows);
+    copy.weights = c.weights;
+    out.chunks.push_back(std::move(copy));
+  }
+  return out;
+}
+
+uint64_t MemoryBytes(const DeltaBatch& batch) {
+  uint64_t bytes = batch.types.size() * sizeof(LogicalType) + batch.chunks.capacity() * sizeof(DeltaChunk);
+  for (auto& c : batch.chunks) {
+    bytes += sizeof(DataChunk) + c.weights.capacity() * sizeof(int64_t);
+    for (auto& vector : c.rows->data) bytes += MemoryBytes(vector, c.rows->GetCapacity());
+  }
+  return bytes;
+}
+
 void DeltaBatch::AppendRow(const duckdb::vector<duckdb::Value>& values, int64_t weight) {
   if (chunks.empty() || chunks.back().size() == STANDARD_VECTOR_SIZE) {
     DeltaChunk c;

@@ -45,6 +45,12 @@ struct DeltaBatch {
   }
 };
 
+/// The same rows in memory of their own, with room for no more than them.
+DeltaBatch Copy(const DeltaBatch& batch);
+
+/// Memory that the batch holds, within about a tenth. REQUIRES: vectors are flat, as Copy leaves them.
+uint64_t MemoryBytes(const DeltaBatch& batch);
+
 /// The multiset difference in normal form: every distinct row once (SQL "not distinct" on bits, NULL equal to NULL), no
 /// zero weights. Order of first appearance. For sinks, tests and boundaries, not for the hot path.
 DeltaBatch Consolidate(const DeltaBatch& batch);

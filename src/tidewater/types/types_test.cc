@@ -27,4 +27,26 @@ TEST(DeltaBatch, ConsolidateCancels) {
   ASSERT_EQ(c.rows(), 1u);
   EXPECT_EQ(c.chunks[0].weight(0), 3);
 }
+
+TEST(DeltaBatch, MemoryOfCopies) {
+  using duckdb::Value;
+  auto bytes = [](Types types, size_t rows, const duckdb::vector<Value>& row) {
+    DeltaBatch b;
+    b.types = std::move(types);
+    for (size_t i = 0; i < rows; i++) b.AppendRow(row);
+    return MemoryBytes(Copy(b));
+  };
+  auto expect = [](uint64_t bytes, uint64_t least) {
+    EXPECT_GE(bytes, least);
+    EXPECT_LE(bytes, least + least / 4 + 3000);
+  };
+  expect(bytes({LogicalType::BIGINT, LogicalType::BIGINT}, 2000, {Value::BIGINT(1), Value::BIGINT(2)}), 2000 * 16);
+  expect(bytes({LogicalType::VARCHAR}, 1000, {Value(std::string(1000, 'x'))}), 1000 * 1016);
+  auto list = Value::LIST(LogicalType::VARCHAR, std::vector<Value>(10, Value(std::string(100, 'x'))));
+  EXPECT_GE(bytes({LogicalType::LIST(LogicalType::VARCHAR)}, 100, {list}), 100u * 10 * 116);
+  auto point = Value::STRUCT({{"x", Value::DOUBLE(1)}, {"y", Value::DOUBLE(2)}});
+  expect(bytes({point.type()}, 2000, {point}), 2000 * 16);
+  // One row does not hold the room of a whole vector.
+  EXPECT_LE(bytes({LogicalType::BIGINT, LogicalType::VARCHAR}, 1, {Value::BIGINT(1), Value("short")}), 3000u);
+}
 }  // namespace tidewater

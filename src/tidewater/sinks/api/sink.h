@@ -30,6 +30,7 @@ struct SinkStatus {
   int64_t snapshot_id = 0;     ///< Iceberg: of the last commit
   int64_t last_commit_ms = 0;  ///< duration of the last commit
   uint64_t log_rows = 0;       ///< handed over and not yet committed
+  uint64_t log_bytes = 0;      ///< memory that these rows hold
 };
 
 struct SinkOptions {

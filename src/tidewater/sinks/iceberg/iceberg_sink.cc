@@ -103,11 +103,13 @@ class IcebergSink : public Sink {
   }
 
   void Append(CheckpointId id, DeltaBatch rows) override {
+    auto bytes = MemoryBytes(rows);
     std::lock_guard lock(mutex_);
     if (id <= status_.committed || rows.empty()) return;
     TW_CHECK(log_.empty() || log_.back().id <= id, "checkpoint {} after {}", id, log_.back().id);
     status_.log_rows += rows.rows();
-    log_.push_back({id, std::move(rows)});
+    status_.log_bytes += bytes;
+    log_.push_back({id, std::move(rows), bytes});
   }
 
   void CheckpointDurable(CheckpointId id, int64_t) override {
@@ -156,6 +158,7 @@ class IcebergSink : public Sink {
   struct LogEntry {
     CheckpointId id;
     DeltaBatch rows;
+    uint64_t bytes;
   };
 
   metrics::Labels Labels() const { return {{"sink", options_.name}}; }
@@ -487,6 +490,7 @@ class IcebergSink : public Sink {
       std::lock_guard lock(mutex_);
       while (!log_.empty() && log_.front().id <= id) {
         status_.log_rows -= log_.front().rows.rows();
+        status_.log_bytes -= log_.front().bytes;
         done.push_back(std::move(log_.front()));
         log_.pop_front();
       }

@@ -501,6 +501,7 @@ TEST_F(IcebergSinkTest, CommitsEveryNthCheckpointAndWhenAsked) {
   }
   EXPECT_FALSE(Catalog()->LoadTable({{"db"}, "t"})->metadata->current_snapshot_id.has_value());
   EXPECT_EQ(sink_->GetStatus().log_rows, 2u);
+  EXPECT_GT(sink_->GetStatus().log_bytes, 0u);
   sink_->Append(3, Batch({{Three(3, 1, "a"), 1}}));
   sink_->CheckpointDurable(3, 0);
   ASSERT_TRUE(Wait(3).has_value());
@@ -509,6 +510,7 @@ TEST_F(IcebergSinkTest, CommitsEveryNthCheckpointAndWhenAsked) {
   sink_->CheckpointDurable(4, 0);
   ASSERT_TRUE(Wait(4).has_value());  // FLUSH
   EXPECT_EQ(sink_->GetStatus().log_rows, 0u);
+  EXPECT_EQ(sink_->GetStatus().log_bytes, 0u);
 }
 
 TEST_F(IcebergSinkTest, LargeCheckpointsAreCutIntoFiles) {
