@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need: Debian packages, the DuckDB library and headers, Arrow C++, a Python
-# environment for the readers in the tests. Everything that is not from Debian lies in $TIDEWATER_DEPS, outside git.
+# environment for the readers in the tests, and where there is a Go toolchain the S3 server versitygw. Everything that is not from Debian lies in $TIDEWATER_DEPS, outside git.
 # Running it again costs a few milliseconds.   Usage: scripts/deps.sh
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,7 +8,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 export TIDEWATER_DEPS=${TIDEWATER_DEPS:-${XDG_CACHE_HOME:-$HOME/.cache}/tidewater}
 mkdir -p "$TIDEWATER_DEPS"
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
-stamp=$TIDEWATER_DEPS/.installed-$(sha256sum "$here/pins.env" "$here/deps.sh" | sha256sum | cut -c1-16)
+go=$(command -v go || true)
+stamp=$TIDEWATER_DEPS/.installed-$({ sha256sum "$here/pins.env" "$here/deps.sh"; echo "$go"; } | sha256sum | cut -c1-16)
 [ -e "$stamp" ] && exit 0
 exec 9>"$TIDEWATER_DEPS/.lock"; flock 9
 
@@ -55,5 +56,19 @@ if [ ! -e "$venv/.done-$(echo "$PYTHON_REQUIREMENTS" | sha256sum | cut -c1-12)" 
   rm -rf "$venv"; python3 -m venv "$venv"
   "$venv/bin/pip" install -q $PYTHON_REQUIREMENTS
   touch "$venv/.done-$(echo "$PYTHON_REQUIREMENTS" | sha256sum | cut -c1-12)"
+fi
+# Only tests want it, and they are skipped without it: what goes wrong here is said and does not stop the build.
+if [ -n "$go" ] && [ ! -e "$TIDEWATER_DEPS/bin/.done-${VERSITYGW##*/}" ]; then
+  found=$(GOTOOLCHAIN=local "$go" env GOVERSION)
+  if [ "$(printf '%s\n' "go$VERSITYGW_GO" "$found" | sort -V | head -1)" = "go$VERSITYGW_GO" ]; then
+    say "${VERSITYGW##*/}, an S3 server for the tests (built with $found, about 3 minutes, once)"
+    if GOBIN=$TIDEWATER_DEPS/bin GOFLAGS= GOTOOLCHAIN=local CGO_ENABLED=0 "$go" install "$VERSITYGW"; then
+      touch "$TIDEWATER_DEPS/bin/.done-${VERSITYGW##*/}"
+    else
+      say "versitygw could not be built: its tests will be skipped (remove $stamp and run scripts/deps.sh to try again)"
+    fi
+  else
+    say "versitygw needs Go $VERSITYGW_GO, here is $found: its tests will be skipped"
+  fi
 fi
 touch "$stamp"

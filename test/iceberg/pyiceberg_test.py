@@ -1,6 +1,6 @@
 """PyIceberg and the Iceberg library write, the other side reads.
 
-Usage: pyiceberg_test.py REST_CATALOG_MAIN [--s3]
+Usage: pyiceberg_test.py REST_CATALOG_MAIN [--s3 moto|versitygw]
 """
 import json
 import os
@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,11 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import (DateType, DecimalType, DoubleType, IntegerType, LongType, NestedField, StringType, TimestamptzType, UUIDType)
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import s3_server  # noqa: E402
+
 MAIN = sys.argv[1]
-S3 = "--s3" in sys.argv
+S3 = sys.argv[3] if "--s3" in sys.argv else None
 TOKEN = "a token of the tests"
 FIELD_ID = b"PARQUET:field_id"
 
@@ -32,27 +36,11 @@ class World:
     """The server under test, and where its warehouse lies."""
 
     def __init__(self, folder):
-        self.moto = None
+        self.s3 = None
         self.options = {}
         if S3:
-            import socket
-            with socket.socket() as s:
-                s.bind(("127.0.0.1", 0))
-                port = s.getsockname()[1]
-            self.moto = subprocess.Popen([os.path.join(os.path.dirname(sys.executable), "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            endpoint = f"http://127.0.0.1:{port}"
-            for _ in range(200):
-                try:
-                    urllib.request.urlopen(endpoint + "/moto-api/", timeout=1)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            self.options = {"s3.endpoint": endpoint, "s3.region": "us-east-1", "s3.access-key-id": "tests",
-                            "s3.secret-access-key": "tests-secret", "s3.path-style-access": "true"}
-            import boto3
-            boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="tests",
-                         aws_secret_access_key="tests-secret").create_bucket(Bucket="lake")
+            self.s3 = s3_server.S3Server(S3)
+            self.options = self.s3.properties()
             warehouse, pointers = "s3://lake/warehouse", "s3://lake/pointers"
         else:
             warehouse, pointers = folder + "/warehouse", folder + "/pointers"
@@ -65,9 +53,8 @@ class World:
     def close(self):
         self.server.stdin.close()
         assert self.server.wait(20) == 0
-        if self.moto:
-            self.moto.terminate()
-            self.moto.wait(20)
+        if self.s3:
+            self.s3.close()
 
     def test(self, action, table, **request):
         body = json.dumps({"table": list(table), **request}).encode()
@@ -277,7 +264,7 @@ def main():
                 print(f"{test.__name__} {arguments}: {time.monotonic() - start:.1f} s", flush=True)
         finally:
             world.close()
-    print("PyIceberg and the Iceberg library agree" + (" on S3" if S3 else ""))
+    print("PyIceberg and the Iceberg library agree" + (f" on S3 ({S3})" if S3 else ""))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""PyIceberg reads what the sink wrote, format versions 2 and 3, on local disk and on S3 (moto), and finds the same rows.
+"""PyIceberg reads what the sink wrote, format versions 2 and 3, on local disk and on S3, and finds the same rows.
 
-    pyiceberg_test.py WRITE_TABLES [--s3 | --crash]
+    pyiceberg_test.py WRITE_TABLES [--s3 moto|versitygw | --crash]
 
 With --crash the writer is killed at each fault point of a commit, several times, and started again.
 """
@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from decimal import Decimal
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+import s3_server  # noqa: E402
 
 
 def text(column, value):
@@ -105,35 +105,12 @@ def crash(program):
     return failed
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def s3(program):
-    import boto3
-
-    port = free_port()
-    moto = Path(sys.executable).with_name("moto_server")
-    server = subprocess.Popen([moto, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        endpoint = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(endpoint, timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
-        boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="k", aws_secret_access_key="s",
-                     region_name="us-east-1").create_bucket(Bucket="lake")
-        tables = write(program, "s3://lake/warehouse", {"s3.endpoint": endpoint, "s3.region": "us-east-1", "s3.access.key": "k",
-                                                        "s3.secret.key": "s", "s3.path.style.access": "true"})
-        return check(tables, {"s3.endpoint": endpoint, "s3.region": "us-east-1", "s3.access-key-id": "k",
-                              "s3.secret-access-key": "s"})
-    finally:
-        server.terminate()
-        server.wait()
+def s3(program, kind):
+    with s3_server.S3Server(kind) as server:
+        tables = write(program, "s3://lake/warehouse", {"s3.endpoint": server.endpoint, "s3.region": s3_server.REGION,
+                                                        "s3.access.key": s3_server.ACCESS_KEY,
+                                                        "s3.secret.key": s3_server.SECRET_KEY, "s3.path.style.access": "true"})
+        return check(tables, server.properties())
 
 
 def local(program):
@@ -145,5 +122,5 @@ def local(program):
 
 
 if __name__ == "__main__":
-    how = {"--s3": s3, "--crash": crash}.get(sys.argv[-1], local)
-    sys.exit(how(sys.argv[1]))
+    how = {"--s3": s3, "--crash": crash}.get(sys.argv[2] if len(sys.argv) > 2 else "", local)
+    sys.exit(how(sys.argv[1], *sys.argv[3:]))

@@ -22,11 +22,12 @@ class ObjectStoreTest : public testing::TestWithParam<const char*> {
     std::string uri = GetParam();
     std::map<std::string, std::string> options;
     if (uri == "local") uri = folder_ = FreshFolder();
-    if (uri == "s3://") {
-      options = S3ServerForTests::Options();
-      if (options.empty()) GTEST_SKIP() << "moto_server is not installed: scripts/deps.sh";
+    if (uri == "moto" || uri == "versitygw") {
+      auto kind = uri == "moto" ? S3Kind::kMoto : S3Kind::kVersitygw;
+      options = S3ServerForTests::Options(kind);
+      if (options.empty()) GTEST_SKIP() << S3ServerForTests::NotInstalled(kind);
       static int count = 0;
-      uri += "bucket/test " + std::to_string(count++) + "/ü+&";
+      uri = "s3://bucket/test " + std::to_string(count++) + "/ü+&";
     }
     auto store = OpenStore(uri, options);
     ASSERT_TRUE(store) << store.error().ToString();
@@ -137,10 +138,11 @@ TEST_P(ObjectStoreTest, RefusesBadKeys) {
   EXPECT_FALSE(store_->List("../"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, ObjectStoreTest, testing::Values("local", "memory:", "s3://"), [](auto& info) {
-  std::string name = info.param;
-  return name.substr(0, name.find(':'));
-});
+INSTANTIATE_TEST_SUITE_P(Stores, ObjectStoreTest, testing::Values("local", "memory:", "moto", "versitygw"),
+                         [](auto& info) {
+                           std::string name = info.param;
+                           return name.substr(0, name.find(':'));
+                         });
 
 TEST_P(ObjectStoreTest, ListsManyKeysAndStrangeNames) {
   std::vector<std::string> keys = {"x/a b", "x/a%20b", "x/a&amp;b", "x/ä€😀", "x/plus+", "x/<tag>'\"", "x/a=1/b=2"};

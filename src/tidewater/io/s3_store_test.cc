@@ -11,7 +11,7 @@ namespace tidewater::io {
 namespace {
 
 /// A stand-in for a server in trouble, which no real one can be told to be: keeps objects, fails as the test says.
-/// Everything that a healthy server does is tested against moto (object_store_test.cc).
+/// Everything that a healthy server does is tested against real servers (object_store_test.cc).
 class TroubledServer {
  public:
   TroubledServer() {
@@ -189,11 +189,13 @@ TEST(S3StoreTest, ConfigurationErrors) {
 }
 
 TEST(S3StoreTest, MissingBucketIsTold) {
-  auto options = S3ServerForTests::Options();
-  if (options.empty()) GTEST_SKIP() << "moto_server is not installed: scripts/deps.sh";
-  auto store = OpenStore("s3://no-such-bucket/x", options);
-  ASSERT_FALSE(store);
-  EXPECT_NE(store.error().detail.find("NoSuchBucket"), std::string::npos) << store.error().ToString();
+  for (auto kind : {S3Kind::kMoto, S3Kind::kVersitygw}) {
+    auto options = S3ServerForTests::Options(kind);
+    if (options.empty()) GTEST_SKIP() << S3ServerForTests::NotInstalled(kind);
+    auto store = OpenStore("s3://no-such-bucket/x", options);
+    ASSERT_FALSE(store);
+    EXPECT_NE(store.error().detail.find("NoSuchBucket"), std::string::npos) << store.error().ToString();
+  }
 }
 
 TEST(S3ListingTest, Parses) {
