@@ -184,10 +184,16 @@ bool Core::SinksFull() {
   for (auto& [id, sink] : sinks_)
     if (sink.sink) bytes += sink.sink->GetStatus().log_bytes;
   bool full = bytes > options_.sink_log_bytes_max;
-  // What a commit interval holds back would never become less.
-  if (full)
+  if (full) {
+    // What a commit interval holds back would never become less.
+    CheckpointId durable = 0;
+    {
+      std::lock_guard lock(mutex_);
+      durable = durable_;
+    }
     for (auto& [id, sink] : sinks_)
-      if (sink.sink) (void)sink.sink->WaitCommitted(next_checkpoint_ - 1, 0);
+      if (sink.sink) (void)sink.sink->WaitCommitted(durable, 0);
+  }
   if (full != sinks_full_) {
     sinks_full_ = full;
     if (full)

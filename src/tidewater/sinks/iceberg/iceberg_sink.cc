@@ -458,7 +458,7 @@ class IcebergSink : public Sink {
   bool HasWork() const {
     if (log_.empty() || log_.front().id > durable_) return false;
     return durable_since_commit_ >= config_.commit_interval ||
-           (wanted_ > status_.committed && log_.front().id <= wanted_);
+           (wanted_ > status_.committed && wanted_ <= durable_ && log_.front().id <= wanted_);
   }
 
   /// Nothing to commit up to the durable checkpoint: then it is committed.

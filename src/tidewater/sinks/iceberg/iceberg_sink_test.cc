@@ -509,6 +509,16 @@ TEST_F(IcebergSinkTest, CommitsEveryNthCheckpointAndWhenAsked) {
   sink_->Append(4, Batch({{Three(4, 1, "a"), 1}}));
   sink_->CheckpointDurable(4, 0);
   ASSERT_TRUE(Wait(4).has_value());  // FLUSH
+  EXPECT_EQ(Load().metadata->snapshots.size(), 2u);
+  // Asked for a checkpoint that is not durable yet, it does not commit in two pieces.
+  sink_->Append(5, Batch({{Three(5, 1, "a"), 1}}));
+  sink_->CheckpointDurable(5, 0);
+  sink_->Append(6, Batch({{Three(6, 1, "a"), 1}}));
+  EXPECT_FALSE(sink_->WaitCommitted(6, 100).has_value());
+  EXPECT_EQ(Load().metadata->snapshots.size(), 2u);
+  sink_->CheckpointDurable(6, 0);
+  ASSERT_TRUE(Wait(6).has_value());
+  EXPECT_EQ(Load().metadata->snapshots.size(), 3u);
   EXPECT_EQ(sink_->GetStatus().log_rows, 0u);
   EXPECT_EQ(sink_->GetStatus().log_bytes, 0u);
 }
