@@ -154,7 +154,7 @@ void RunQuery(const Arguments& a) {
   int64_t checkpoint_at = MonotonicMicros() + a.checkpoint_ms * 1000;
   auto take_checkpoint = [&] {
     auto segment = std::make_unique<state::SegmentBuilder>(++checkpoint);
-    circuit->Checkpoint(*segment, *log);
+    circuit->Checkpoint(*segment);
     log_bytes += segment->bytes();
     log->Commit(std::move(segment), [](Status status) { OrDie(std::move(status)); });
   };

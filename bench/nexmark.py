@@ -39,10 +39,11 @@ def wait_until_read(server, connection, tables, events, timeout):
     connection.execute("FLUSH")
 
 
-def measure(binary, name, view, events, workers):
+def measure(binary, name, view, events, workers, memory):
     query = read_query(name)
     tables = tables_of(query)
-    server = lib.Tidewater(binary, state=lib.scratch() / f"{name}-{'view' if view else 'sink'}-{workers}", workers=workers)
+    server = lib.Tidewater(binary, state=lib.scratch() / f"{name}-{'view' if view else 'sink'}-{workers}", workers=workers,
+                           args=["--memory", memory] if memory else [])
     server.start()
     try:
         with server.connect() as c:
@@ -72,7 +73,8 @@ def measure(binary, name, view, events, workers):
 
 def run():
     args = lib.arguments(__doc__, lambda p: (p.add_argument("--queries", default=",".join(QUERIES)),
-                                             p.add_argument("--events", type=int), p.add_argument("--workers")))
+                                             p.add_argument("--events", type=int), p.add_argument("--workers"),
+                                             p.add_argument("--memory", help="the server's budget")))
     lib.scratch(args.keep)
     events = args.events or (300_000 if args.quick else 3_000_000)
     workers = [int(w) for w in args.workers.split(",")] if args.workers else [1] if args.quick else [1, 2]
@@ -80,8 +82,8 @@ def run():
     for w in workers:
         prefix = "" if w == 1 else f"w{w}_"
         for name in args.queries.split(","):
-            rate, peak = measure(args.build, name, False, events, w)
-            view_rate, view_peak = measure(args.build, name, True, events, w)
+            rate, peak = measure(args.build, name, False, events, w, args.memory)
+            view_rate, view_peak = measure(args.build, name, True, events, w, args.memory)
             figures += [(f"{prefix}{name}_kevents_per_cpu_s", rate, "kevents/s"),
                         (f"{prefix}{name}_view_kevents_per_cpu_s", view_rate, "kevents/s"),
                         (f"{prefix}{name}_peak_mb", peak, "MB"), (f"{prefix}{name}_view_peak_mb", view_peak, "MB")]

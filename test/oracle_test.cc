@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 #include "harness.h"
+#include "tidewater/base/block_memory.h"
 #include "tidewater/base/check.h"
 #include "tidewater/base/log.h"
 
@@ -95,6 +96,9 @@ class Oracle {
     options.workers = workers_;
     options.min_step_interval_us = 0;
     options.checkpoint_interval_ms = 50;
+    // Half of the time everything that can leave memory does so at once.
+    options.memory_bytes = Chance(50) ? 1 : 0;
+    options.checkpoint_bytes = Chance(50) ? 1000 : 1 << 20;
     auto opened = engine::Engine::Open(options);
     TW_CHECK(opened.has_value(), "{}", opened.error().ToString());
     engine_ = std::move(*opened);
@@ -222,6 +226,7 @@ int main(int argc, char** argv) {
     fflush(stdout);
     tidewater::test::Oracle(seed, w, verbose).Run(steps);
   }
-  printf("ok\n");
+  printf("ok, %llu bytes of rows left memory\n",
+         static_cast<unsigned long long>(tidewater::BlockMemory::Get().Stats().spilled_total));
   return 0;
 }

@@ -31,9 +31,12 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   serve
       ->add_option("--memory", options.memory_bytes,
-                   "Memory budget, for example 4GB; ad-hoc queries get a quarter of it")
+                   "Memory budget of the process, for example 4GB: rows beyond it go to the scratch directory, and "
+                   "ad-hoc queries get a quarter of it (default: 70% of the machine's or the control group's memory)")
       ->transform(CLI::AsSizeValue(false))
-      ->default_str("4GB");
+      ->check(CLI::Range(uint64_t{256} << 20, uint64_t{1} << 60));
+  serve->add_option("--scratch", options.scratch_directory,
+                    "Local directory for what leaves memory (default: STATE/scratch, or the system's for a bucket)");
   serve->add_option("--checkpoint-interval-ms", options.checkpoint_interval_ms, "Time between checkpoints")
       ->check(CLI::Range(1, 3'600'000))
       ->capture_default_str();

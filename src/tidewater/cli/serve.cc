@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <thread>
+#include "tidewater/base/block_memory.h"
 #include "tidewater/base/log.h"
 #include "tidewater/console/console.h"
 #include "tidewater/engine/engine.h"
@@ -88,9 +89,14 @@ Status Run(const ServeOptions& options, const sigset_t& stop_signals) {
   engine_options.state = options.state;
   engine_options.workers = options.workers;
   engine_options.checkpoint_interval_ms = options.checkpoint_interval_ms;
-  engine_options.query_memory_bytes = options.memory_bytes / 4;
+  auto memory = options.memory_bytes ? options.memory_bytes : MachineMemoryBytes() / 10 * 7;
+  engine_options.memory_bytes = memory;
+  engine_options.query_memory_bytes = memory / 4;
+  engine_options.checkpoint_bytes = std::min(engine_options.checkpoint_bytes, memory / 32);
+  engine_options.sink_log_bytes_max = std::min(engine_options.sink_log_bytes_max, memory / 8);
+  engine_options.scratch_directory = options.scratch_directory;
   engine_options.query_threads = std::max(1, options.workers);
-  log::info("opening state={}", options.state);
+  log::info("opening state={} memory={} MB", options.state, memory >> 20);
   TW_ASSIGN(auto engine, engine::Engine::Open(std::move(engine_options)));
   TW_ASSIGN(auto warehouse, lake::OpenWarehouse(lake::DefaultWarehouse(options.state), {}));
   auto catalog = std::make_shared<iceberg::RestCatalogServer>(warehouse, http.token);

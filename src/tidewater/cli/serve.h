@@ -11,7 +11,8 @@ struct ServeOptions {
   std::string listen = "127.0.0.1:4566";
   std::string http = "127.0.0.1:4567";
   int workers = 1;
-  uint64_t memory_bytes = uint64_t{4} << 30;
+  uint64_t memory_bytes = 0;  ///< 0: 70% of the machine's
+  std::string scratch_directory;
   int64_t checkpoint_interval_ms = 1000;
   size_t connections_max = 200;
   std::string password_file, http_token_file;

@@ -22,6 +22,8 @@ using duckdb::SelectionVector;
 using duckdb::string_t;
 using duckdb::UnifiedVectorFormat;
 using duckdb::Vector;
+using state::BlockOf;
+using state::PartOf;
 using state::RowId;
 using int128 = __int128;
 using uint128 = unsigned __int128;
@@ -215,9 +217,23 @@ struct Call {
   bool ordered = false;                  ///< min, max over retractable input
   std::map<OrderKey, int64_t> values;
   std::map<StringKey, int64_t> strings;
-  std::vector<OrderKey> dirty_values;
-  std::vector<StringKey> dirty_strings;
+  std::map<uint32_t, std::vector<OrderKey>> dirty_values;  ///< by part of the group
+  std::map<uint32_t, std::vector<StringKey>> dirty_strings;
 };
+
+/// About the bytes of one ordered value in the log.
+constexpr uint64_t kOrderedBytes = 28;
+
+/// The entries of the groups of a part.
+template <class Map>
+auto RangeOf(Map& map, uint32_t part) {
+  auto bound = [&](uint32_t p) {
+    auto block = uint64_t(p) << state::kPartBits;
+    if (block > state::BlockOf(state::kNoRow)) return map.end();
+    return map.lower_bound({state::MakeRowId(uint32_t(block), 0), {}});
+  };
+  return std::pair(bound(part), bound(part + 1));
+}
 
 class AggregateOp : public Operator {
  public:
@@ -330,16 +346,38 @@ class AggregateOp : public Operator {
     return names;
   }
 
-  bool StateChanged(const std::string& name) const override {
-    if (name == "groups") return groups_->Changed();
-    auto& call = CallOf(name);
-    if (name[0] == 'd') return call.distinct->Changed();
-    return !call.dirty_values.empty() || !call.dirty_strings.empty();
+  uint32_t StateParts(const std::string& name) const override {
+    // The ordered values of a group belong to the group's part.
+    return name[0] == 'd' ? CallOf(name).distinct->Parts() : groups_->Parts();
   }
 
-  bool Checkpoint(const std::string& name, bool base, state::ByteWriter& out) override {
+  bool StateChanged(const std::string& name, uint32_t part) const override {
+    if (name == "groups") return groups_->Changed(part);
+    auto& call = CallOf(name);
+    if (name[0] == 'd') return call.distinct->Changed(part);
+    return call.dirty_values.contains(part) || call.dirty_strings.contains(part);
+  }
+
+  uint64_t LiveBytes(const std::string& name, uint32_t part) const override {
+    if (name == "groups") return groups_->LiveBytes(part);
+    auto& call = CallOf(name);
+    if (name[0] == 'd') return call.distinct->LiveBytes(part);
+    return (call.values.size() + call.strings.size()) * kOrderedBytes / groups_->Parts();
+  }
+
+  uint64_t UnloggedBytes() const override {
+    uint64_t n = groups_->UnloggedBytes();
+    for (auto& c : calls_) {
+      if (c->distinct) n += c->distinct->UnloggedBytes();
+      for (auto& [part, keys] : c->dirty_values) n += keys.size() * kOrderedBytes;
+      for (auto& [part, keys] : c->dirty_strings) n += keys.size() * kOrderedBytes;
+    }
+    return n;
+  }
+
+  bool Checkpoint(const std::string& name, uint32_t part, bool base, state::ByteWriter& out) override {
     if (name == "groups") {
-      auto ids = groups_->Encode(base, out);
+      auto ids = groups_->Encode(part, base, out);
       for (auto id : ids) {
         uint8_t* s = groups_->State(id);
         out.PutRaw(s, state_size_);
@@ -361,30 +399,31 @@ class AggregateOp : public Operator {
     }
     auto& call = CallOf(name);
     if (name[0] == 'd') {
-      auto ids = call.distinct->Encode(base, out);
+      auto ids = call.distinct->Encode(part, base, out);
       for (auto id : ids) out.PutRaw(call.distinct->State(id), 8);
       return false;
     }
-    auto write = [&](auto& map, auto& dirty, auto put_key) {
+    auto write = [&](auto& map, auto& dirty_parts, auto put_key) {
+      auto dirty = std::exchange(dirty_parts[part], {});
+      dirty_parts.erase(part);
+      auto put = [&](auto& key, int64_t weight) {
+        out.Put<RowId>(key.first);
+        put_key(key.second);
+        out.Put<int64_t>(weight);
+      };
       if (base) {
-        out.Put<uint64_t>(map.size());
-        for (auto& [key, weight] : map) {
-          out.Put<RowId>(key.first);
-          put_key(key.second);
-          out.Put<int64_t>(weight);
-        }
+        auto [begin, end] = RangeOf(map, part);
+        out.Put<uint64_t>(uint64_t(std::distance(begin, end)));
+        for (auto it = begin; it != end; ++it) put(it->first, it->second);
       } else {
         std::sort(dirty.begin(), dirty.end());
         dirty.erase(std::unique(dirty.begin(), dirty.end()), dirty.end());
         out.Put<uint64_t>(dirty.size());
         for (auto& key : dirty) {
           auto it = map.find(key);
-          out.Put<RowId>(key.first);
-          put_key(key.second);
-          out.Put<int64_t>(it == map.end() ? 0 : it->second);
+          put(key, it == map.end() ? 0 : it->second);
         }
       }
-      dirty.clear();
     };
     if (call.slot == Slot::kString) {
       write(call.strings, call.dirty_strings, [&](const std::string& s) { out.PutString(s); });
@@ -394,18 +433,18 @@ class AggregateOp : public Operator {
     return false;
   }
 
-  Status Restore(const std::string& name, bool base, state::ByteReader& in) override {
+  Status Restore(const std::string& name, uint32_t part, bool base, state::ByteReader& in) override {
     auto corrupt = [] {
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of an aggregate is damaged"));
     };
     if (name == "groups") {
-      TW_ASSIGN(auto ids, groups_->Restore(in, base));
-      if (base) {
-        sums_.clear();
-        free_sums_.clear();
-        strings_.clear();
-        free_strings_.clear();
-      }
+      if (base && part < groups_->Parts())
+        groups_->ForEach(part, [&](RowId id) {
+          uint8_t* s = groups_->State(id);
+          for (auto& call : calls_) ReleaseExtras(*call, s);
+          std::memset(s, 0, state_size_);
+        });
+      TW_ASSIGN(auto ids, groups_->Restore(part, in, base));
       for (auto id : ids) {
         uint8_t* s = groups_->State(id);
         for (auto& call : calls_) ReleaseExtras(*call, s);
@@ -441,7 +480,7 @@ class AggregateOp : public Operator {
     }
     auto& call = CallOf(name);
     if (name[0] == 'd') {
-      TW_ASSIGN(auto ids, call.distinct->Restore(in, base));
+      TW_ASSIGN(auto ids, call.distinct->Restore(part, in, base));
       for (auto id : ids) {
         auto raw = in.GetRaw(8);
         if (!in.ok) return corrupt();
@@ -451,11 +490,16 @@ class AggregateOp : public Operator {
     }
     auto n = in.Get<uint64_t>();
     if (base) {
-      call.values.clear();
-      call.strings.clear();
+      auto drop = [&](auto& map) {
+        auto [begin, end] = RangeOf(map, part);
+        map.erase(begin, end);
+      };
+      drop(call.values);
+      drop(call.strings);
     }
     for (uint64_t i = 0; i < n && in.ok; i++) {
       auto id = in.Get<RowId>();
+      if (in.ok && PartOf(BlockOf(id)) != part) return corrupt();
       auto set = [&](auto& map, auto&& key) {
         auto weight = in.Get<int64_t>();
         if (!in.ok) return;
@@ -520,13 +564,13 @@ class AggregateOp : public Operator {
         auto it = moved.find(key.first);
         if (it == moved.end()) continue;
         mine.values[{it->second, key.second}] = weight;
-        mine.dirty_values.push_back({it->second, key.second});
+        mine.dirty_values[PartOf(BlockOf(it->second))].push_back({it->second, key.second});
       }
       for (auto& [key, weight] : theirs.strings) {
         auto it = moved.find(key.first);
         if (it == moved.end()) continue;
         mine.strings[{it->second, key.second}] = weight;
-        mine.dirty_strings.push_back({it->second, key.second});
+        mine.dirty_strings[PartOf(BlockOf(it->second))].push_back({it->second, key.second});
       }
     }
   }
@@ -806,11 +850,11 @@ class AggregateOp : public Operator {
   }
 
   template <class Map, class Key>
-  static void Count(Map& map, std::vector<Key>& dirty, Key key, int64_t w) {
+  static void Count(Map& map, std::map<uint32_t, std::vector<Key>>& dirty, Key key, int64_t w) {
     auto [it, fresh] = map.try_emplace(key, 0);
     it->second += w;
     if (it->second == 0) map.erase(it);
-    dirty.push_back(std::move(key));
+    dirty[PartOf(BlockOf(key.first))].push_back(std::move(key));
   }
 
   /// Derives what states cache: the smallest or greatest value, the rounded sum.

@@ -25,6 +25,9 @@ using state::StepNumber;
 
 namespace {
 
+/// How much state one checkpoint writes anew, at least one part.
+constexpr uint64_t kRewrittenBytesMax = 32 << 20;
+
 /// Runs a function on all workers at once. Worker 0 is the calling thread.
 class WorkerPool {
  public:
@@ -141,12 +144,15 @@ class StoreOp : public Operator {
     arrangement->Apply(*inputs[0], context.step);
   }
   std::vector<std::string> StateNames() const override { return {"rows"}; }
-  bool StateChanged(const std::string&) const override { return arrangement->store().Changed(); }
-  bool Checkpoint(const std::string&, bool base, state::ByteWriter& out) override {
-    return arrangement->store().Encode(base, out, kRecordBytes);
+  uint32_t StateParts(const std::string&) const override { return arrangement->store().Parts(); }
+  bool StateChanged(const std::string&, uint32_t part) const override { return arrangement->store().Changed(part); }
+  uint64_t LiveBytes(const std::string&, uint32_t part) const override { return arrangement->store().LiveBytes(part); }
+  uint64_t UnloggedBytes() const override { return arrangement->store().UnloggedBytes(); }
+  bool Checkpoint(const std::string&, uint32_t part, bool base, state::ByteWriter& out) override {
+    return arrangement->store().Encode(part, base, out, kRecordBytes);
   }
-  Status Restore(const std::string&, bool base, state::ByteReader& in) override {
-    return arrangement->store().Restore(in, base);
+  Status Restore(const std::string&, uint32_t part, bool base, state::ByteReader& in) override {
+    return arrangement->store().Restore(part, in, base);
   }
   void Restored() override { arrangement->Restored(); }
   void Absorb(Operator& other, uint32_t worker, uint32_t workers) override {
@@ -470,28 +476,46 @@ class CircuitImpl : public Circuit {
 
   std::shared_ptr<Snapshot> Pin() override;
 
-  void Checkpoint(state::SegmentBuilder& segment, const state::StateLog&) override {
+  void Checkpoint(state::SegmentBuilder& segment) override {
     for (auto& s : dropped_streams_) segment.Drop(s);
     dropped_streams_.clear();
-    auto write = [&](ObjectId view, const std::string& node, Operator& op, uint32_t w) {
-      for (auto& name : op.StateNames()) {
-        if (!op.StateChanged(name)) continue;
-        auto stream = fmt::format("circuit/{}/{}/{}/{}-{}", view, node, name, w, workers_);
-        auto it = streams_.find(stream);
-        // A new base when reading the deltas would cost more than twice the base.
-        bool base = it == streams_.end() || it->second.second > 2 * it->second.first + (1 << 20);
-        auto& [base_bytes, delta_bytes] = streams_[stream];
-        if (base) base_bytes = delta_bytes = 0;
-        auto kind = base ? state::RecordKind::kBase : state::RecordKind::kDelta;
-        for (bool more = true; more; kind = state::RecordKind::kDelta) {
-          state::ByteWriter out;
-          more = op.Checkpoint(name, kind == state::RecordKind::kBase, out);
-          (base ? base_bytes : delta_bytes) += out.bytes.size();
-          segment.Add(stream, kind, std::move(out.bytes));
-        }
+    uint64_t rewritten = 0;
+    auto write = [&](ObjectId view, const std::string& node, Operator& op, uint32_t w, const std::string& name,
+                     uint32_t part) {
+      auto stream = fmt::format("circuit/{}/{}/{}.{}/{}-{}", view, node, name, part, w, workers_);
+      auto it = streams_.find(stream);
+      bool base = it == streams_.end();
+      // A new base when recovery would read more than twice what is alive; not too much of that at a time.
+      if (!base && rewritten < kRewrittenBytesMax) {
+        auto live = op.LiveBytes(name, part);
+        base = it->second > 2 * live + (1 << 20);
+        if (base) rewritten += live;
+      }
+      auto& logged = streams_[stream];
+      if (base) logged = 0;
+      auto kind = base ? state::RecordKind::kBase : state::RecordKind::kDelta;
+      for (bool more = true; more; kind = state::RecordKind::kDelta) {
+        state::ByteWriter out;
+        more = op.Checkpoint(name, part, kind == state::RecordKind::kBase, out);
+        logged += out.bytes.size();
+        segment.Add(stream, kind, std::move(out.bytes));
       }
     };
-    ForEachOp(write);
+    ForEachOp([&](ObjectId view, const std::string& node, Operator& op, uint32_t w) {
+      for (auto& name : op.StateNames())
+        for (uint32_t part = 0; part < op.StateParts(name); part++)
+          if (op.StateChanged(name, part)) write(view, node, op, w, name, part);
+    });
+  }
+
+  uint64_t UnloggedBytes() const override {
+    uint64_t n = 0;
+    for (auto& [id, r] : relations_)
+      for (auto& s : r->table_stores) n += s->UnloggedBytes();
+    for (auto& node : nodes_)
+      if (node)
+        for (auto& op : node->ops) n += op->UnloggedBytes();
+    return n;
   }
 
   Status Restore(state::Record&& record) override {
@@ -501,15 +525,14 @@ class CircuitImpl : public Circuit {
     };
     ObjectId view;
     char node[32], name[64];
-    uint32_t w, of;
-    if (std::sscanf(record.stream.c_str(), "circuit/%u/%31[^/]/%63[^/]/%u-%u", &view, node, name, &w, &of) != 5 ||
+    uint32_t part, w, of;
+    if (std::sscanf(record.stream.c_str(), "circuit/%u/%31[^/]/%63[^/.].%u/%u-%u", &view, node, name, &part, &w, &of) !=
+            6 ||
         w >= of)
       return corrupt();
-    auto& bytes = streams_[record.stream];
-    if (record.kind == state::RecordKind::kBase)
-      bytes = {record.payload.size(), 0};
-    else
-      bytes.second += record.payload.size();
+    auto& logged = streams_[record.stream];
+    if (record.kind == state::RecordKind::kBase) logged = 0;
+    logged += record.payload.size();
     if (!relations_.contains(view)) return corrupt();
     Operator* op;
     if (of == workers_) {
@@ -523,7 +546,7 @@ class CircuitImpl : public Circuit {
     }
     if (!op) return corrupt();
     state::ByteReader in(record.payload);
-    TW_TRY(op->Restore(name, record.kind == state::RecordKind::kBase, in));
+    TW_TRY(op->Restore(name, part, record.kind == state::RecordKind::kBase, in));
     if (!in.ok || !in.done())
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "state record \"{}\" of checkpoint {} is damaged",
                                       record.stream, record.checkpoint));
@@ -1066,7 +1089,7 @@ class CircuitImpl : public Circuit {
   StepNumber published_step_ = 0;
   std::atomic<Epoch> published_{0};
 
-  std::map<std::string, std::pair<uint64_t, uint64_t>> streams_;  ///< bytes of the base and of the deltas after it
+  std::map<std::string, uint64_t> streams_;  ///< bytes that recovery reads
   std::vector<std::string> dropped_streams_;
   std::map<std::pair<ObjectId, std::string>, std::vector<std::unique_ptr<Operator>>> foreign_;
   std::set<std::string> foreign_streams_;

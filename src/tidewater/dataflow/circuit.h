@@ -104,7 +104,9 @@ class Circuit {
   // --- Durability.
 
   /// Adds one record per changed piece of state to the segment, all streams below "circuit/". Copies; does not wait.
-  virtual void Checkpoint(state::SegmentBuilder& segment, const state::StateLog& log) = 0;
+  virtual void Checkpoint(state::SegmentBuilder& segment) = 0;
+  /// About the bytes that the next Checkpoint adds.
+  virtual uint64_t UnloggedBytes() const = 0;
   /// Before the first step, after the structure stands as it stood at the checkpoint: takes one replayed record. Then
   /// Restored().
   virtual Status Restore(state::Record&& record) = 0;

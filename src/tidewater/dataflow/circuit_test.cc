@@ -6,6 +6,7 @@
 #include "duckdb/planner/expression/bound_comparison_expression.hpp"
 #include "duckdb/planner/expression/bound_reference_expression.hpp"
 #include "tidewater/dataflow/circuit.h"
+#include "tidewater/state/row_store.h"
 
 namespace tidewater::dataflow {
 namespace {
@@ -313,18 +314,8 @@ class Harness {
   }
   /// Everything the log holds, as the state log would replay it.
   void Checkpoint() {
-    struct Log : state::StateLog {
-      uint64_t generation() const override { return 1; }
-      CheckpointId last() const override { return 0; }
-      Status Replay(const std::string&, const std::function<Status(state::Record&&)>&) override { return {}; }
-      void Commit(std::unique_ptr<state::SegmentBuilder>, std::function<void(Status)>) override {}
-      Status Flush() override { return {}; }
-      uint64_t log_bytes() const override { return 0; }
-      uint64_t live_bytes() const override { return 0; }
-      std::pair<uint64_t, uint64_t> StreamBytes(const std::string&) const override { return {0, 0}; }
-    } log;
     state::SegmentBuilder segment(++checkpoint_);
-    circuit_->Checkpoint(segment, log);
+    circuit_->Checkpoint(segment);
     for (auto& record : std::move(segment).Take()) {
       if (record.kind != state::RecordKind::kDelta) log_[record.stream].clear();
       if (record.kind != state::RecordKind::kDrop) log_[record.stream].push_back(record);
@@ -400,6 +391,120 @@ TEST(Circuit, SnapshotKeepsItsEpoch) {
   found.types = kLeft;
   for (int id = 0; id < 60; id++) snapshot->Lookup(1, {Value::INTEGER(id)}, found);
   EXPECT_EQ(found.rows(), snapshot->Parts(1) ? h.Rows(1, snapshot).size() : 0);
+}
+
+/// More rows and groups than one part of the state log holds: parts are written anew one by one, and all come back.
+TEST(Circuit, StateInSeveralPartsComesBack) {
+  constexpr int kRows = 1'200'000, kGroups = 600'000;
+  static_assert(kGroups > (1 << (state::kBlockBits + state::kPartBits)));
+  const Types types{kInt, kInt, kInt};
+  duckdb::DuckDB db(nullptr);
+  std::unique_ptr<Circuit> circuit;
+  auto build = [&] {
+    circuit = Circuit::Make(*db.instance, {});
+    Schema schema;
+    for (auto& t : types) schema.columns.push_back({"c" + std::to_string(schema.columns.size()), t});
+    schema.primary_key = {0};
+    circuit->AddTable(1, schema);
+    auto plan = Make(NodeKind::kAggregate, {kInt, kBig, kInt});
+    plan->inputs.push_back(Scan(1, types));
+    plan->groups.push_back(Ref(kInt, 1));
+    plan->aggregates.push_back(Call(AggregateKind::kCountStar, nullptr, kBig));
+    plan->aggregates.push_back(Call(AggregateKind::kMin, Ref(kInt, 2), kInt));
+    int next = 0;
+    Number(*plan, next);
+    Derive(*plan, [&](ObjectId) { return RelationInfo{1, "t", {}, types, {{0}}, false}; });
+    circuit->AddView(2, std::move(plan), true);
+  };
+  build();
+  std::vector<int> value(kRows, -1);  // -1: the row is not there
+  std::map<std::string, std::vector<state::Record>> log;
+  CheckpointId checkpoint = 0;
+  Epoch epoch = 1;
+  uint64_t bases = 0;
+  auto take_checkpoint = [&] {
+    state::SegmentBuilder segment(++checkpoint);
+    circuit->Checkpoint(segment);
+    for (auto& record : std::move(segment).Take()) {
+      if (record.kind == state::RecordKind::kBase) {
+        log[record.stream].clear();
+        bases++;
+      }
+      log[record.stream].push_back(std::move(record));
+    }
+  };
+  std::mt19937_64 random(11);
+  auto change = [&](int from, int to, auto&& next_value) {
+    for (int at = from; at < to; at += STANDARD_VECTOR_SIZE) {
+      ChangeChunk c;
+      c.table = 1;
+      c.rows = std::make_unique<DataChunk>();
+      c.rows->Initialize(duckdb::Allocator::DefaultAllocator(), types);
+      int n = std::min<int>(STANDARD_VECTOR_SIZE, to - at);
+      for (int i = 0; i < n; i++) {
+        int id = at + i;
+        value[id] = next_value();
+        c.ops.push_back(value[id] < 0 ? ChangeOp::kDelete : ChangeOp::kUpsert);
+        duckdb::FlatVector::GetData<int32_t>(c.rows->data[0])[i] = id;
+        duckdb::FlatVector::GetData<int32_t>(c.rows->data[1])[i] = id % kGroups;
+        duckdb::FlatVector::GetData<int32_t>(c.rows->data[2])[i] = value[id];
+      }
+      c.rows->SetCardinality(idx_t(n));
+      circuit->Push(std::move(c));
+    }
+    circuit->Step(++epoch);
+    circuit->Publish(epoch);
+  };
+  auto check = [&] {
+    std::vector<std::pair<int64_t, int>> expected(kGroups, {0, 0});
+    for (int id = 0; id < kRows; id++) {
+      if (value[id] < 0) continue;
+      auto& [count, least] = expected[id % kGroups];
+      least = count++ ? std::min(least, value[id]) : value[id];
+    }
+    auto snapshot = circuit->Pin();
+    DataChunk chunk;
+    chunk.InitializeEmpty({kInt, kBig, kInt});
+    for (uint64_t part = 0; part < snapshot->Parts(2); part++) {
+      uint64_t resume = 0;
+      snapshot->Scan(2, part, resume, {0, 1, 2}, chunk);
+      chunk.Flatten();
+      for (idx_t r = 0; r < chunk.size(); r++) {
+        auto& e = expected[duckdb::FlatVector::GetData<int32_t>(chunk.data[0])[r]];
+        ASSERT_EQ(duckdb::FlatVector::GetData<int64_t>(chunk.data[1])[r], e.first);
+        ASSERT_EQ(duckdb::FlatVector::GetData<int32_t>(chunk.data[2])[r], e.second);
+        e.first = 0;
+      }
+    }
+    for (auto& e : expected) ASSERT_EQ(e.first, 0) << "a group is missing";
+  };
+  auto restart = [&] {
+    build();
+    for (auto& [stream, records] : log)
+      for (auto& record : records) {
+        auto copy = record;
+        auto status = circuit->Restore(std::move(copy));
+        ASSERT_TRUE(status.has_value()) << status.error().message;
+      }
+    ASSERT_TRUE(circuit->Restored(epoch).has_value());
+  };
+  constexpr int kSteps = 6;
+  for (int i = 0; i < kSteps; i++) {
+    change(kRows / kSteps * i, kRows / kSteps * (i + 1), [&] { return int(random() % 1000); });
+    take_checkpoint();
+  }
+  check();
+  auto first_bases = bases;
+  for (int round = 0; round < 6; round++) {
+    int from = int(random() % (kRows / 2));
+    change(from, from + kRows / 2, [&] { return random() % 4 == 0 ? -1 : int(random() % 1000); });
+    take_checkpoint();
+    if (round % 3 == 2) {
+      restart();
+      check();
+    }
+  }
+  EXPECT_GT(bases, first_bases) << "no part was written anew";
 }
 
 }  // namespace

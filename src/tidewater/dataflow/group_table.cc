@@ -1,5 +1,6 @@
 #include "tidewater/dataflow/group_table.h"
 #include <algorithm>
+#include <utility>
 
 namespace tidewater::dataflow {
 using duckdb::PhysicalType;
@@ -18,6 +19,7 @@ GroupTable::GroupTable(const Types& key_types, uint32_t state_size) : state_size
 }
 
 void GroupTable::GrowStates() {
+  dirty_.resize(store_.Parts());
   while (states_.size() < store_.BlockCount()) {
     states_.push_back(std::make_unique_for_overwrite<uint8_t[]>(size_t(state_size_) * kBlockRows));
     std::memset(states_.back().get(), 0, size_t(state_size_) * kBlockRows);
@@ -94,25 +96,34 @@ void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hash
   }
 }
 
-std::vector<RowId> GroupTable::Encode(bool base, state::ByteWriter& out) {
-  store_.Encode(base, out);
-  std::vector<RowId> ids;
+uint64_t GroupTable::LiveBytes(uint32_t part) const {
+  auto blocks = std::min((part + 1) << state::kPartBits, store_.BlockCount()) - (part << state::kPartBits);
+  return store_.LiveBytes(part) + uint64_t(blocks) * kBlockRows * state_size_;
+}
+
+uint64_t GroupTable::UnloggedBytes() const {
+  uint64_t n = store_.UnloggedBytes();
+  for (auto& part : dirty_) n += part.size() * (sizeof(RowId) + state_size_);
+  return n;
+}
+
+std::vector<RowId> GroupTable::Encode(uint32_t part, bool base, state::ByteWriter& out) {
+  store_.Encode(part, base, out);
+  auto ids = std::exchange(dirty_[part], {});
   if (base) {
-    ForEach([&](RowId id) { ids.push_back(id); });
+    ids.clear();
+    ForEach(part, [&](RowId id) { ids.push_back(id); });
   } else {
-    ids = std::move(dirty_);
     std::sort(ids.begin(), ids.end());
     ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   }
-  dirty_.clear();
   out.Put<uint32_t>(uint32_t(ids.size()));
   out.PutRaw(ids.data(), ids.size() * sizeof(RowId));
   return ids;
 }
 
-Result<std::vector<RowId>> GroupTable::Restore(state::ByteReader& in, bool base) {
-  TW_TRY(store_.Restore(in, base));
-  if (base) states_.clear();
+Result<std::vector<RowId>> GroupTable::Restore(uint32_t part, state::ByteReader& in, bool base) {
+  TW_TRY(store_.Restore(part, in, base));
   GrowStates();
   auto n = in.Get<uint32_t>();
   auto raw = in.GetRaw(size_t(n) * sizeof(RowId));
@@ -120,13 +131,14 @@ Result<std::vector<RowId>> GroupTable::Restore(state::ByteReader& in, bool base)
   std::vector<RowId> ids(n);
   std::memcpy(ids.data(), raw.data(), raw.size());
   for (auto id : ids)
-    if (BlockOf(id) >= store_.BlockCount() || !store_.BlockOrNull(BlockOf(id)) ||
+    if (BlockOf(id) >= store_.BlockCount() || state::PartOf(BlockOf(id)) != part || !store_.BlockOrNull(BlockOf(id)) ||
         OffsetOf(id) >= store_.GetBlock(BlockOf(id)).count)
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a group table is damaged"));
   return ids;
 }
 
 void GroupTable::Restored() {
+  store_.Restored();
   index_.Clear();
   Types types = store_.layout().GetTypes();
   std::vector<uint32_t> all(types.size());

@@ -1,5 +1,6 @@
 // GroupTable: key -> a fixed-size state that is changed in place. The state of aggregates and of DISTINCT.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <vector>
 #include "tidewater/state/arrangement.h"
@@ -17,7 +18,7 @@ class GroupTable {
     return states_[state::BlockOf(id)].get() + size_t(state::OffsetOf(id)) * state_size_;
   }
   /// The state will be changed: it is written with the next checkpoint.
-  void MarkDirty(state::RowId id) { dirty_.push_back(id); }
+  void MarkDirty(state::RowId id) { dirty_[state::PartOf(state::BlockOf(id))].push_back(id); }
   void Gather(uint32_t column, const state::RowId* ids, uint32_t n, duckdb::Vector& out) const {
     store_.Gather(column, ids, n, out);
   }
@@ -27,16 +28,25 @@ class GroupTable {
   }
   uint32_t state_size() const { return state_size_; }
 
-  bool Changed() const { return store_.Changed() || !dirty_.empty(); }
-  /// Keys made since the last call (base: all) and the ids of the dirty groups (base: all); the caller writes their
-  /// states.
-  std::vector<state::RowId> Encode(bool base, state::ByteWriter& out);
+  // --- State log, in the parts of the keys' store.
+  uint32_t Parts() const { return store_.Parts(); }
+  bool Changed(uint32_t part) const { return store_.Changed(part) || !dirty_[part].empty(); }
+  uint64_t LiveBytes(uint32_t part) const;
+  uint64_t UnloggedBytes() const;
+  /// Keys of the part made since the last call (base: all) and the ids of the dirty groups (base: all); the caller
+  /// writes their states.
+  std::vector<state::RowId> Encode(uint32_t part, bool base, state::ByteWriter& out);
   /// The other way; returns the ids whose states follow.
-  Result<std::vector<state::RowId>> Restore(state::ByteReader& in, bool base);
+  Result<std::vector<state::RowId>> Restore(uint32_t part, state::ByteReader& in, bool base);
   void Restored();
   template <class F>
   void ForEach(F&& f) {
-    for (uint32_t b = 0; b < store_.BlockCount(); b++)
+    for (uint32_t part = 0; part < Parts(); part++) ForEach(part, f);
+  }
+  template <class F>
+  void ForEach(uint32_t part, F&& f) {
+    auto end = std::min((part + 1) << state::kPartBits, store_.BlockCount());
+    for (uint32_t b = part << state::kPartBits; b < end; b++)
       if (auto* block = store_.BlockOrNull(b))
         for (uint32_t r = 0; r < block->count; r++) f(state::MakeRowId(b, r));
   }
@@ -49,7 +59,7 @@ class GroupTable {
   state::HashIndex index_;
   bool int64_key_;
   std::vector<std::unique_ptr<uint8_t[]>> states_;
-  std::vector<state::RowId> dirty_;
+  std::vector<std::vector<state::RowId>> dirty_;  ///< by part
 };
 
 }  // namespace tidewater::dataflow

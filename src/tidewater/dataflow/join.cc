@@ -120,12 +120,17 @@ class JoinOp : public Operator {
   }
 
   std::vector<std::string> StateNames() const override { return {"left", "right"}; }
-  bool StateChanged(const std::string& s) const override { return Of(s).store().Changed(); }
-  bool Checkpoint(const std::string& s, bool base, state::ByteWriter& out) override {
-    return Of(s).store().Encode(base, out, kRecordBytes);
+  uint32_t StateParts(const std::string& s) const override { return Of(s).store().Parts(); }
+  bool StateChanged(const std::string& s, uint32_t part) const override { return Of(s).store().Changed(part); }
+  uint64_t LiveBytes(const std::string& s, uint32_t part) const override { return Of(s).store().LiveBytes(part); }
+  uint64_t UnloggedBytes() const override {
+    return sides_[0].arrangement->store().UnloggedBytes() + sides_[1].arrangement->store().UnloggedBytes();
   }
-  Status Restore(const std::string& s, bool base, state::ByteReader& in) override {
-    return Of(s).store().Restore(in, base);
+  bool Checkpoint(const std::string& s, uint32_t part, bool base, state::ByteWriter& out) override {
+    return Of(s).store().Encode(part, base, out, kRecordBytes);
+  }
+  Status Restore(const std::string& s, uint32_t part, bool base, state::ByteReader& in) override {
+    return Of(s).store().Restore(part, in, base);
   }
   void Restored() override {
     for (auto& side : sides_) side.arrangement->Restored();

@@ -36,13 +36,19 @@ class Operator {
   /// Whether Step must be called although all inputs are empty.
   virtual bool NeedsStep() const { return false; }
 
-  /// Names of the state streams below the operator's own, e.g. "left"; empty for stateless ones.
+  // --- The state log. State lies in streams: names below the operator's own, e.g. "left" (none for stateless ones),
+  // each in parts, so that writing a part anew stays small.
   virtual std::vector<std::string> StateNames() const { return {}; }
-  virtual bool StateChanged(const std::string&) const { return false; }
+  virtual uint32_t StateParts(const std::string&) const { return 1; }
+  virtual bool StateChanged(const std::string&, uint32_t /*part*/) const { return false; }
+  /// About the bytes that a kBase of the part takes.
+  virtual uint64_t LiveBytes(const std::string&, uint32_t /*part*/) const { return 0; }
+  /// About the bytes that the next Checkpoints take together.
+  virtual uint64_t UnloggedBytes() const { return 0; }
   /// Everything changed since the last call, or with `base` everything. Returns true when a further record, a kDelta,
   /// must follow at once: large state goes out in pieces.
-  virtual bool Checkpoint(const std::string&, bool /*base*/, state::ByteWriter&) { return false; }
-  virtual Status Restore(const std::string&, bool /*base*/, state::ByteReader&) { return {}; }
+  virtual bool Checkpoint(const std::string&, uint32_t /*part*/, bool /*base*/, state::ByteWriter&) { return false; }
+  virtual Status Restore(const std::string&, uint32_t /*part*/, bool /*base*/, state::ByteReader&) { return {}; }
   /// After the last Restore.
   virtual void Restored() {}
   /// Takes over from `other` (the same operator of a run with another number of workers) what belongs to `worker` of

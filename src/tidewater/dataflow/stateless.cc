@@ -249,13 +249,13 @@ class ValuesOp : public Operator {
     out.Append(std::move(rows_));
   }
   std::vector<std::string> StateNames() const override { return {"values"}; }
-  bool StateChanged(const std::string&) const override { return changed_; }
-  bool Checkpoint(const std::string&, bool, state::ByteWriter& out) override {
+  bool StateChanged(const std::string&, uint32_t) const override { return changed_; }
+  bool Checkpoint(const std::string&, uint32_t, bool, state::ByteWriter& out) override {
     out.Put<uint8_t>(done_);
     changed_ = false;
     return false;
   }
-  Status Restore(const std::string&, bool, state::ByteReader& in) override {
+  Status Restore(const std::string&, uint32_t, bool, state::ByteReader& in) override {
     done_ = done_ || in.Get<uint8_t>();
     return {};
   }

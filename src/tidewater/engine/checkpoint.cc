@@ -4,6 +4,9 @@
 // stream "sink/<sink>/<checkpoint>" for the deltas of each checkpoint that a sink has not yet committed. "circuit/..."
 // is the circuit's.
 #include "tidewater/engine/core.h"
+#include <filesystem>
+#include <unistd.h>
+#include "tidewater/base/block_memory.h"
 #include "tidewater/base/check.h"
 #include "tidewater/base/clock.h"
 #include "tidewater/base/fault.h"
@@ -25,7 +28,14 @@ std::string SinkStream(ObjectId sink, CheckpointId id) { return fmt::format("sin
 
 bool Core::CheckpointPossible() const { return in_flight_.size() < kCheckpointsInFlightMax && !AnyOpen(); }
 
+bool Core::CheckpointFull() const {
+  auto bytes = circuit_->UnloggedBytes();
+  for (auto& [id, sink] : sinks_) bytes += sink.log.bytes.size();
+  return bytes >= options_.checkpoint_bytes;
+}
+
 bool Core::CheckpointDue(int64_t now_us) const {
+  if (changed_ && CheckpointFull()) return true;
   if (changed_) return now_us - last_checkpoint_us_ >= options_.checkpoint_interval_ms * 1000;
   return offsets_changed_ &&
          now_us - last_checkpoint_us_ >= std::max(kOffsetOnlyIntervalUs, options_.checkpoint_interval_ms * 1000);
@@ -94,7 +104,7 @@ CheckpointId Core::TakeCheckpoint() {
   FaultPoint("engine.checkpoint_begin");
   auto id = next_checkpoint_++;
   auto segment = std::make_unique<state::SegmentBuilder>(id);
-  circuit_->Checkpoint(*segment, *log_);
+  circuit_->Checkpoint(*segment);
   auto contents = catalog_.Current();
   if (contents->version() != catalog_version_saved_) {
     segment->Add("catalog", state::RecordKind::kBase, catalog_.Encode());
@@ -282,7 +292,27 @@ Status Core::Open() {
   TW_ASSIGN(store_, io::OpenStore(options_.state, options_.store_options));
   TW_ASSIGN(log_, state::StateLog::Open(store_));
   TW_ASSIGN(wal_, state::WriteAheadLog::Open(store_, log_->generation()));
+  TW_TRY(MakeScratch());
   return Recover();
+}
+
+Status Core::MakeScratch() {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  auto& directory = options_.scratch_directory;
+  if (directory.empty()) {
+    constexpr std::string_view kLocal = "file://";
+    auto uri = store_->Uri();
+    if (uri.starts_with(kLocal)) {
+      directory = uri.substr(kLocal.size()) + "/scratch";
+      fs::remove_all(directory, ignored);  // what a killed process left; this one has fenced it off
+    } else {
+      directory = fs::temp_directory_path(ignored).string();
+    }
+  }
+  query_scratch_ = fmt::format("{}/queries-{}-{}", directory, getpid(), log_->generation());
+  if (!options_.memory_bytes) return {};
+  return BlockMemory::Get().SetBudget(options_.memory_bytes, directory);
 }
 
 Status Core::Recover() {
@@ -299,7 +329,7 @@ Status Core::Recover() {
   frontend_options.database = options_.database;
   frontend_options.memory_limit_bytes = options_.query_memory_bytes;
   frontend_options.threads = options_.query_threads;
-  frontend_options.temp_directory = options_.temp_directory;
+  frontend_options.temp_directory = query_scratch_;
   TW_ASSIGN(frontend_, sql::Frontend::Make(catalog_, frontend_options));
   circuit_ = dataflow::Circuit::Make(frontend_->db(), {.workers = options_.workers});
   next_checkpoint_ = log_->last() + 1;

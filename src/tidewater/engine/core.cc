@@ -1,5 +1,6 @@
 #include "tidewater/engine/core.h"
 #include <unistd.h>
+#include "tidewater/base/block_memory.h"
 #include "tidewater/base/check.h"
 #include "tidewater/base/clock.h"
 #include "tidewater/base/fault.h"
@@ -28,6 +29,7 @@ Core::~Core() {
   // Their threads call back into this object.
   log_.reset();
   wal_.reset();
+  if (options_.memory_bytes) (void)BlockMemory::Get().SetBudget(0, {});
 }
 
 Status Core::Start() {
@@ -207,7 +209,8 @@ bool Core::SinksFull() {
 
 bool Core::PollSources() {
   bool any_open = AnyOpen();
-  if (!any_open && SinksFull()) return false;
+  // The second: until the disk has taken what went before.
+  if (!any_open && (SinksFull() || (!CheckpointPossible() && CheckpointFull()))) return false;
   bool more = false;
   for (auto& [id, source] : sources_) {
     if (!source.started || source.unread || (any_open && !source.open)) continue;

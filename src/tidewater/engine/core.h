@@ -154,6 +154,8 @@ class Core {
   // checkpoint.cc
   bool CheckpointPossible() const;
   bool CheckpointDue(int64_t now_us) const;
+  /// Whether the next checkpoint has options_.checkpoint_bytes to write.
+  bool CheckpointFull() const;
   CheckpointId TakeCheckpoint();
   void HandleDurable();
   Status WaitDurable(CheckpointId id, const Cancelled& cancelled);
@@ -176,6 +178,8 @@ class Core {
     ObjectId error_table = 0;
   };
   static Result<Restored> DecodeEngineRecord(const std::string& payload);
+  /// Sets the memory budget and finds the directory for what leaves memory.
+  Status MakeScratch();
   Status Recover();
   Status ReplayWal(uint64_t after);
   Status ReplaySinkLogs(const Restored& restored);
@@ -205,6 +209,7 @@ class Core {
 
   // Constant after Open().
   EngineOptions options_;
+  std::string query_scratch_;  ///< where ad-hoc queries spill; DuckDB makes and removes it
   std::shared_ptr<io::ObjectStore> store_;
   std::unique_ptr<state::StateLog> log_;
   std::unique_ptr<state::WriteAheadLog> wal_;

@@ -22,15 +22,21 @@ struct EngineOptions {
   int workers = 1;
   std::string database = "dev";
   int64_t checkpoint_interval_ms = 1000;
+  /// A checkpoint is also due when it would add this much; sources wait while two such are on their way already.
+  uint64_t checkpoint_bytes = uint64_t{32} << 20;
   /// Rows polled from a source per step: the first step after idling, and the most under load.
   size_t min_step_rows = 2048;
   size_t max_step_rows = 32768;
   /// Small steps are not started more often than this: what arrives meanwhile goes along in one. 0 = at once.
   int64_t min_step_interval_us = 1000;
+  /// Budget for the memory of the process (state::BlockMemory); 0: none.
+  uint64_t memory_bytes = 0;
   /// Share of memory and threads for ad-hoc queries.
   uint64_t query_memory_bytes = uint64_t{1} << 30;
   int query_threads = 2;
-  std::string temp_directory;
+  /// A local directory for what leaves memory. Empty: "scratch" in a local state's directory, else the system's
+  /// directory for temporary files.
+  std::string scratch_directory;
   /// Memory that all sinks together hold for what they have not yet committed, beyond which sources are not polled.
   uint64_t sink_log_bytes_max = uint64_t{1} << 30;
   /// How long FLUSH waits for sinks before it gives a warning instead.

@@ -269,6 +269,7 @@ void Arrangement::Clean(StepNumber oldest_pin, StepNumber step, const std::funct
 }
 
 void Arrangement::Restored() {
+  store_.Restored();
   index_.Clear();
   if (!indexed_) return;
   Types types = store_.layout().GetTypes();

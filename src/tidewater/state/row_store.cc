@@ -3,6 +3,7 @@
 #include "duckdb/common/serializer/binary_deserializer.hpp"
 #include "duckdb/common/serializer/binary_serializer.hpp"
 #include "duckdb/common/serializer/memory_stream.hpp"
+#include "tidewater/base/block_memory.h"
 
 namespace tidewater::state {
 using duckdb::PhysicalType;
@@ -83,25 +84,44 @@ Types RowLayout::GetTypes() const {
   return t;
 }
 
-Block::Block(const RowLayout& layout, uint32_t capacity) : capacity(capacity), layout_(layout) {
-  uint64_t size = uint64_t(capacity) * sizeof(RowId);
+Block::Block(const RowLayout& layout, uint32_t capacity)
+    : capacity(capacity), next(std::make_unique_for_overwrite<RowId[]>(capacity)), layout_(layout) {
+  uint64_t size = 0;
   std::vector<uint64_t> offsets;
   for (auto& c : layout.columns) {
     size = (size + 15) & ~uint64_t{15};
     offsets.push_back(size);
     size += uint64_t(capacity) * c.width;
   }
-  memory_ = std::make_unique_for_overwrite<uint8_t[]>(size);
-  next = reinterpret_cast<RowId*>(memory_.get());
-  for (auto o : offsets) columns_.push_back(memory_.get() + o);
+  bytes_ = capacity * sizeof(RowId);
+  auto* memory = size ? Allocate(size) : nullptr;
+  for (auto o : offsets) columns_.push_back(memory + o);
   validity_ = std::make_unique<std::atomic<std::atomic<uint64_t>*>[]>(layout.columns.size());
-  bytes_ = size;
 }
 
 Block::~Block() {
   for (size_t i = 0; i < columns_.size(); i++) delete[] validity_[i].load();
   delete[] deaths_.load();
   delete[] weights_.load();
+  for (auto [at, size] : memory_) {
+    if (capacity == kBlockRows)
+      BlockMemory::Get().Free(at, size);
+    else
+      delete[] at;
+  }
+}
+
+uint8_t* Block::Allocate(size_t bytes) {
+  auto* at = capacity == kBlockRows ? BlockMemory::Get().Allocate(bytes) : new uint8_t[bytes];
+  memory_.emplace_back(at, bytes);
+  bytes_ += bytes;
+  return at;
+}
+
+void Block::Seal() {
+  if (capacity < kBlockRows || sealed_) return;
+  sealed_ = true;
+  for (auto [at, size] : memory_) BlockMemory::Get().Seal(at, size);
 }
 
 void Block::SetNull(uint32_t c, uint32_t row) {
@@ -143,10 +163,9 @@ char* Block::AllocateString(uint32_t size) {
     // Small blocks (the first of a store) get small heaps; large strings get their own.
     uint32_t want = std::min<uint32_t>(kHeapChunk, std::max<uint32_t>(1024, capacity * 32));
     uint32_t chunk = std::max(want, size);
-    heap_.push_back(std::make_unique_for_overwrite<char[]>(chunk));
-    bytes_ += chunk;
-    if (chunk - size < heap_left_) return heap_.back().get();  // keep the fuller remainder
-    heap_at_ = heap_.back().get();
+    auto* at = reinterpret_cast<char*>(Allocate(chunk));
+    if (chunk - size < heap_left_) return at;  // keep the fuller remainder
+    heap_at_ = at;
     heap_left_ = chunk;
   }
   char* p = heap_at_;
@@ -205,6 +224,7 @@ Block& RowStore::Tail(StepNumber step) {
         TW_CHECK(tail_ < (kNoRow >> kBlockBits) - 1, "a state part exceeds {} blocks", tail_);
         blocks_.push_back(std::move(block));
         raw_.push_back(blocks_[tail_].get());
+        if (PartOf(tail_) >= logs_.size()) logs_.resize(PartOf(tail_) + 1);
       }
     } else {
       std::shared_ptr<Block> block(new Block(*layout_, std::min(kBlockRows, old->capacity * 4)),
@@ -228,7 +248,7 @@ Block& RowStore::Tail(StepNumber step) {
           }
         }
       }
-      std::memcpy(block->next, old->next, size_t(old->count) * sizeof(RowId));
+      std::memcpy(block->next.get(), old->next.get(), size_t(old->count) * sizeof(RowId));
       for (uint32_t r = 0; r < old->count; r++) {
         if (old->Death(r) != kNeverStep) block->SetDeath(r, old->Death(r));
         if (old->Weight(r) != 1) block->SetWeight(r, old->Weight(r));
@@ -322,19 +342,20 @@ void RowStore::Append(DataChunk& chunk, const sel_t* sel, uint32_t n, const int6
   if (n == 0) return;
   std::vector<UnifiedVectorFormat> formats(layout_->columns.size());
   for (uint32_t c = 0; c < formats.size(); c++) chunk.data[c].ToUnifiedFormat(chunk.size(), formats[c]);
-  changed_ = true;
   uint32_t done = 0;
   while (done < n) {
     Block& b = Tail(step);
     uint32_t k = std::min(n - done, b.capacity - b.count);
     uint32_t at = b.count;
-    if (b.count == b.logged) touched_.push_back(tail_);
+    auto& log = Log(tail_);
+    if (b.count == b.logged) log.touched.push_back(tail_);
     if (b.count == b.published.load(std::memory_order_relaxed)) unpublished_.push_back(tail_);
     AppendToBlock(b, chunk, formats, sel, done, k);
     for (uint32_t i = 0; i < k; i++) ids[done + i] = MakeRowId(tail_, at + i);
     if (weights)
       for (uint32_t i = 0; i < k; i++)
         if (weights[done + i] != 1) b.SetWeight(at + i, weights[done + i]);
+    if (b.count == b.capacity) b.Seal();
     done += k;
   }
   rows_ += n;
@@ -342,12 +363,13 @@ void RowStore::Append(DataChunk& chunk, const sel_t* sel, uint32_t n, const int6
 
 RowId RowStore::AppendOne(DataChunk& chunk, std::vector<UnifiedVectorFormat>& formats, uint32_t row, StepNumber step) {
   Block& b = Tail(step);
-  if (b.count == b.logged) touched_.push_back(tail_);
+  auto& log = Log(tail_);
+  if (b.count == b.logged) log.touched.push_back(tail_);
   if (b.count == b.published.load(std::memory_order_relaxed)) unpublished_.push_back(tail_);
-  changed_ = true;
   rows_++;
   uint32_t at = b.count;
   AppendToBlock(b, chunk, formats, nullptr, row, 1);
+  if (b.count == b.capacity) b.Seal();
   return MakeRowId(tail_, at);
 }
 
@@ -386,8 +408,8 @@ void RowStore::Kill(RowId id, StepNumber step) {
   b.SetDeath(o, step);
   b.dead++;
   dead_++;
-  changed_ = true;
-  if (o < b.logged) deaths_.push_back(id);
+  auto& log = Log(BlockOf(id));
+  if (o < b.logged) log.deaths.push_back(id);
 }
 
 bool RowStore::Equals(RowId id, uint32_t c, const UnifiedVectorFormat& v, uint32_t row) const {
@@ -453,11 +475,11 @@ std::vector<uint32_t> RowStore::Cleanable(StepNumber oldest_pin) const {
 void RowStore::Free(uint32_t b) {
   rows_ -= raw_[b]->count;
   dead_ -= raw_[b]->dead;
-  freed_.push_back(b);
-  std::erase_if(deaths_, [&](RowId id) { return BlockOf(id) == b; });
-  std::erase(touched_, b);
+  auto& log = Log(b);
+  log.freed.push_back(b);
+  std::erase_if(log.deaths, [&](RowId id) { return BlockOf(id) == b; });
+  std::erase(log.touched, b);
   std::erase(unpublished_, b);
-  changed_ = true;
   std::lock_guard lock(mutex_);
   replaced_.push_back(std::move(blocks_[b]));
   raw_[b] = nullptr;
@@ -496,55 +518,66 @@ void RowStore::EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& ou
   EncodeChunk(chunk, out);
 }
 
+uint64_t RowStore::LiveBytes(uint32_t part) const {
+  uint64_t n = 0;
+  for (uint32_t b = part << kPartBits; b < std::min((part + 1) << kPartBits, BlockCount()); b++)
+    if (auto* block = raw_[b]) n += block->Bytes() * (block->count - block->dead) / block->capacity;
+  return n;
+}
+
+uint64_t RowStore::UnloggedBytes() const {
+  uint64_t n = 0;
+  for (auto& log : logs_) {
+    n += log.deaths.size() * sizeof(RowId);
+    for (auto b : log.touched) n += raw_[b]->Bytes() * (raw_[b]->count - raw_[b]->logged) / raw_[b]->capacity;
+  }
+  return n;
+}
+
 // Layout: u32 freed blocks and their numbers; u32 deaths and their row ids; u32 segments, each: block, from, to, n
 // alive [u16 offsets unless all], weights, chunk. A base says everything anew, so it has neither frees nor deaths.
-bool RowStore::Encode(bool base, ByteWriter& out, uint64_t max_bytes) {
+bool RowStore::Encode(uint32_t part, bool base, ByteWriter& out, uint64_t max_bytes) {
+  auto& log = logs_[part];
   if (base) {
-    freed_.clear();
-    deaths_.clear();
-    touched_.clear();
-    for (uint32_t b = 0; b < raw_.size(); b++) {
+    log.freed.clear();
+    log.deaths.clear();
+    log.touched.clear();
+    for (uint32_t b = part << kPartBits; b < std::min((part + 1) << kPartBits, BlockCount()); b++) {
       if (!raw_[b]) continue;
       raw_[b]->logged = 0;
-      if (raw_[b]->count > 0) touched_.push_back(b);
+      if (raw_[b]->count > 0) log.touched.push_back(b);
     }
   }
-  out.Put<uint32_t>(uint32_t(freed_.size()));
-  out.PutRaw(freed_.data(), freed_.size() * sizeof(uint32_t));
-  out.Put<uint32_t>(uint32_t(deaths_.size()));
-  out.PutRaw(deaths_.data(), deaths_.size() * sizeof(RowId));
-  freed_.clear();
-  deaths_.clear();
+  out.Put<uint32_t>(uint32_t(log.freed.size()));
+  out.PutRaw(log.freed.data(), log.freed.size() * sizeof(uint32_t));
+  out.Put<uint32_t>(uint32_t(log.deaths.size()));
+  out.PutRaw(log.deaths.data(), log.deaths.size() * sizeof(RowId));
+  log.freed.clear();
+  log.deaths.clear();
   uint32_t n = 0;
   uint64_t bytes = out.bytes.size();
-  for (; n < touched_.size() && bytes < max_bytes; n++) {
-    Block& block = *raw_[touched_[n]];
+  for (; n < log.touched.size() && bytes < max_bytes; n++) {
+    Block& block = *raw_[log.touched[n]];
     bytes += block.Bytes() * (block.count - block.logged) / block.capacity + 64;
   }
   out.bytes.reserve(bytes);
   out.Put<uint32_t>(n);
   for (uint32_t i = 0; i < n; i++) {
-    Block& block = *raw_[touched_[i]];
-    EncodeRows(touched_[i], block.logged, block.count, out);
+    Block& block = *raw_[log.touched[i]];
+    EncodeRows(log.touched[i], block.logged, block.count, out);
     block.logged = block.count;
   }
-  touched_.erase(touched_.begin(), touched_.begin() + n);
-  changed_ = !touched_.empty();
-  return changed_;
+  log.touched.erase(log.touched.begin(), log.touched.begin() + n);
+  log.changed = !log.touched.empty();
+  return log.changed;
 }
 
-Status RowStore::Restore(ByteReader& in, bool base) {
+Status RowStore::Restore(uint32_t part, ByteReader& in, bool base) {
   auto corrupt = [] {
     return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a row store is damaged"));
   };
-  if (base) {
-    std::lock_guard lock(mutex_);
-    blocks_.clear();
-    raw_.clear();
-    free_.clear();
-    tail_ = kNoRow;
-    rows_ = dead_ = 0;
-  }
+  if (part >= 1u << (21 - kPartBits)) return corrupt();
+  if (part >= logs_.size()) logs_.resize(part + 1);
   auto drop = [&](uint32_t b) {
     if (b >= raw_.size() || !raw_[b]) return;
     rows_ -= raw_[b]->count;
@@ -552,6 +585,8 @@ Status RowStore::Restore(ByteReader& in, bool base) {
     raw_[b] = nullptr;
     blocks_[b].reset();
   };
+  if (base)
+    for (uint32_t b = part << kPartBits; b < (part + 1) << kPartBits; b++) drop(b);
   auto frees = in.Get<uint32_t>();
   for (uint32_t i = 0; i < frees && in.ok; i++) drop(in.Get<uint32_t>());
   auto deaths = in.Get<uint32_t>();
@@ -571,7 +606,7 @@ Status RowStore::Restore(ByteReader& in, bool base) {
   for (uint32_t s = 0; s < segments && in.ok; s++) {
     auto b = in.Get<uint32_t>();
     auto from = in.Get<uint32_t>(), to = in.Get<uint32_t>(), n = in.Get<uint32_t>();
-    if (!in.ok || from > to || to > kBlockRows || n > to - from || b > (1u << 21)) return corrupt();
+    if (!in.ok || from > to || to > kBlockRows || n > to - from || PartOf(b) != part) return corrupt();
     if (b >= raw_.size()) {
       raw_.resize(b + 1);
       blocks_.resize(b + 1);
@@ -623,10 +658,15 @@ Status RowStore::Restore(ByteReader& in, bool base) {
       }
     }
     if (next != n || block.count != to) return corrupt();
+    if (block.count == block.capacity) block.Seal();
     rows_ += to - from;
     block.logged = block.count;
   }
   if (!in.ok) return corrupt();
+  return {};
+}
+
+void RowStore::Restored() {
   // Appending goes on in the last block that is not full.
   free_.clear();
   tail_ = kNoRow;
@@ -637,7 +677,6 @@ Status RowStore::Restore(ByteReader& in, bool base) {
       tail_ = b;
     if (raw_[b]) raw_[b]->published.store(raw_[b]->count);
   }
-  return {};
 }
 
 void ReadColumn(const Block& block, const ColumnLayout& l, uint32_t c, uint32_t count, Vector& out) {

@@ -20,6 +20,10 @@ constexpr uint32_t kBlockBits = 11;
 constexpr uint32_t kBlockRows = 1u << kBlockBits;
 static_assert(kBlockRows == STANDARD_VECTOR_SIZE);
 
+/// The state log knows a store in parts of this many blocks (2^19 rows), so that writing a part anew stays small.
+constexpr uint32_t kPartBits = 8;
+inline uint32_t PartOf(uint32_t block) { return block >> kPartBits; }
+
 /// Address of a row: block number and offset. Stable until cleaning moves the row.
 using RowId = uint32_t;
 constexpr RowId kNoRow = ~0u;
@@ -80,8 +84,11 @@ class Block {
   bool HasWeights() const { return weights_.load(std::memory_order_acquire) != nullptr; }
   void SetWeight(uint32_t row, int64_t weight);
 
-  /// Copies `size` bytes into the block's heap.
+  /// Room for `size` bytes in the block's heap.
   char* AllocateString(uint32_t size);
+  /// The block is full: columns and heap never change again and may leave memory (BlockMemory). Deaths, weights and
+  /// chains stay.
+  void Seal();
 
   uint64_t Bytes() const { return bytes_; }
 
@@ -93,19 +100,22 @@ class Block {
   StepNumber before_step = 0;  ///< `before_count` is the count at the start of that step
   uint32_t before_count = 0;
   bool in_free_list = false;
-  RowId* next;  ///< chain of the hash index
+  const std::unique_ptr<RowId[]> next;  ///< chain of the hash index
 
  private:
+  uint8_t* Allocate(size_t bytes);
+
   const RowLayout& layout_;
-  std::unique_ptr<uint8_t[]> memory_;
+  /// Full-size blocks lie in BlockMemory, the smaller ones that a store begins with on the heap.
+  std::vector<std::pair<uint8_t*, size_t>> memory_;
   std::vector<uint8_t*> columns_;
   std::unique_ptr<std::atomic<std::atomic<uint64_t>*>[]> validity_;
   std::atomic<std::atomic<StepNumber>*> deaths_{nullptr};
   std::atomic<int64_t*> weights_{nullptr};
-  std::vector<std::unique_ptr<char[]>> heap_;
   char* heap_at_ = nullptr;
   uint32_t heap_left_ = 0;
   uint64_t bytes_ = 0;
+  bool sealed_ = false;
 };
 
 /// A block as a reader sees it.
@@ -171,15 +181,37 @@ class RowStore {
   /// Forgets a block (its rows are moved or dead); readers keep theirs alive. The number is used again.
   void Free(uint32_t b);
 
-  // --- State log.
-  bool Changed() const { return changed_; }
-  /// Rows appended and deaths since the last call (kDelta), or everything alive (kBase), as bytes for Restore. Ends
-  /// after about `max_bytes` and returns true when more follows, to be fetched as kDelta before anything changes.
-  bool Encode(bool base, ByteWriter& out, uint64_t max_bytes = ~uint64_t{0});
-  Status Restore(ByteReader& in, bool base);
+  // --- State log. A store is logged in Parts() streams, each for its own range of blocks.
+  uint32_t Parts() const { return uint32_t(logs_.size()); }
+  bool Changed(uint32_t part) const { return logs_[part].changed; }
+  /// About the bytes of Encode as a kBase.
+  uint64_t LiveBytes(uint32_t part) const;
+  /// About the bytes that the next Encodes of all parts will take as kDelta.
+  uint64_t UnloggedBytes() const;
+  /// Rows of the part appended and deaths since the last call (kDelta), or everything alive in it (kBase), as bytes for
+  /// Restore. Ends after about `max_bytes` and returns true when more follows, to be fetched as kDelta before anything
+  /// changes.
+  bool Encode(uint32_t part, bool base, ByteWriter& out, uint64_t max_bytes = ~uint64_t{0});
+  Status Restore(uint32_t part, ByteReader& in, bool base);
+  /// After the last Restore.
+  void Restored();
 
  private:
+  /// What a part's next Encode has to tell.
+  struct PartLog {
+    bool changed = false;
+    std::vector<RowId> deaths;      ///< of rows that are logged
+    std::vector<uint32_t> freed;    ///< blocks
+    std::vector<uint32_t> touched;  ///< blocks with unlogged rows
+  };
+
   Block& Tail(StepNumber step);
+  /// The log of the part that the block belongs to, which changes.
+  PartLog& Log(uint32_t block) {
+    auto& log = logs_[PartOf(block)];
+    log.changed = true;
+    return log;
+  }
   void AppendToBlock(Block& block, DataChunk& chunk, std::vector<duckdb::UnifiedVectorFormat>& formats,
                      const duckdb::sel_t* sel, uint32_t from, uint32_t n);
   void EncodeRows(uint32_t b, uint32_t from, uint32_t to, ByteWriter& out);
@@ -191,12 +223,9 @@ class RowStore {
   std::vector<uint32_t> free_;
   uint32_t tail_ = kNoRow;
   uint64_t rows_ = 0, dead_ = 0;
-  bool changed_ = false;
   std::vector<uint32_t> unpublished_;
   std::vector<std::shared_ptr<Block>> replaced_;  ///< kept until Publish: rows of this step may refer to their heaps
-  std::vector<RowId> deaths_;                     ///< since the last Encode, of rows that are logged
-  std::vector<uint32_t> freed_;                   ///< since the last Encode
-  std::vector<uint32_t> touched_;                 ///< blocks with unlogged rows
+  std::vector<PartLog> logs_;                     ///< by part
 };
 
 /// Sets up a flat vector of `type` over the first rows of a block's column, for reading; `count` rows. Nested columns

@@ -70,11 +70,12 @@ RawHeader ReadHeader(std::string_view head) {
 }
 }  // namespace
 
-SegmentWriter::SegmentWriter(std::vector<IndexEntry> entries) : entries_(std::move(entries)) {
+SegmentWriter::SegmentWriter(std::vector<IndexEntry> entries, uint64_t expected_bytes) : entries_(std::move(entries)) {
   for (auto& e : entries_) {
     TW_CHECK_LE(e.stream.size(), kMaxStreamName);
     index_bytes_ += kEntryBytes + e.stream.size();
   }
+  bytes_.reserve(kSegmentHeaderBytes + index_bytes_ + expected_bytes);
   bytes_.resize(kSegmentHeaderBytes + index_bytes_);
 }
 

@@ -47,8 +47,8 @@ constexpr size_t kMaxStreamName = 4096;
 class SegmentWriter {
  public:
   /// `entries`: stream names decide the size of the index; the rest is filled by the calls of Append, one per entry in
-  /// order.
-  explicit SegmentWriter(std::vector<IndexEntry> entries);
+  /// order. `expected_bytes`: of all payloads, at most, to make room once.
+  explicit SegmentWriter(std::vector<IndexEntry> entries, uint64_t expected_bytes = 0);
   /// Compresses where it helps.
   void Append(std::string_view payload);
   /// Takes bytes that are stored already, as the entry tells.

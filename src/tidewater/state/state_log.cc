@@ -56,9 +56,7 @@ struct StreamState {
   std::vector<Entry*> live;
   /// All its records in objects that exist, dead ones too.
   size_t existing = 0;
-  /// Sizes and the last ordinal as of the newest record queued, which may not be durable yet.
-  uint64_t delta_bytes = 0;
-  uint64_t base_bytes = 0;
+  /// The last ordinal as of the newest record queued, which may not be durable yet.
   uint32_t ordinal = 0;
 };
 
@@ -145,12 +143,6 @@ class StateLogImpl final : public StateLog {
       auto& s = streams_[r.stream];
       TW_CHECK(!r.stream.empty(), "a stream needs a name");
       s.ordinal = OrdinalOf(r.kind, s.ordinal);
-      if (Opens(r.kind)) {
-        s.base_bytes = r.payload.size();
-        s.delta_bytes = 0;
-      } else {
-        s.delta_bytes += r.payload.size();
-      }
       job.ordinals.push_back(s.ordinal);
     }
     queued_bytes_ += job.bytes;
@@ -171,12 +163,6 @@ class StateLogImpl final : public StateLog {
   uint64_t live_bytes() const override {
     std::lock_guard lock(mutex_);
     return live_bytes_;
-  }
-  std::pair<uint64_t, uint64_t> StreamBytes(const std::string& stream) const override {
-    std::lock_guard lock(mutex_);
-    auto it = streams_.find(stream);
-    if (it == streams_.end()) return {0, 0};
-    return {it->second.delta_bytes, it->second.base_bytes};
   }
 
  private:
@@ -356,14 +342,9 @@ class StateLogImpl final : public StateLog {
       std::string().swap(e->at.stream);
       e->stream = &stream;
       e->segment = segment.get();
-      bool opens = Opens(e->at.kind);
-      if (opens)
+      if (Opens(e->at.kind))
         for (auto* old : std::exchange(s.live, {})) Kill(*old);
-      if (!started_) {
-        s.ordinal = e->at.ordinal;
-        if (opens) s.base_bytes = s.delta_bytes = 0;
-        (opens ? s.base_bytes : s.delta_bytes) += e->at.raw_bytes;
-      }
+      if (!started_) s.ordinal = e->at.ordinal;
       s.live.push_back(e.get());
       s.existing++;
       segment->live++;
@@ -483,10 +464,10 @@ class StateLogImpl final : public StateLog {
       e.ordinal = job.ordinals[i];
       entries.push_back(std::move(e));
     }
-    SegmentWriter writer(std::move(entries));
+    SegmentWriter writer(std::move(entries), job.bytes + job.bytes / 128 + (1 << 16));
     for (auto& r : job.records) {
       writer.Append(r.payload);
-      r.payload = {};
+      std::string().swap(r.payload);  // gives the memory back
     }
     header.first = header.last = number;
     header.generation = generation_;

@@ -77,15 +77,12 @@ TEST(StateLogTest, ReplaysNewestBaseAndDeltas) {
     ASSERT_TRUE(CommitNow(*log, 3, {}));
     ASSERT_TRUE(CommitNow(*log, 5, {{"b", B, "new"}, {"a/1", D, "3"}, {"only", D, "y"}}));
     EXPECT_EQ(log->last(), 5u);
-    EXPECT_EQ(log->StreamBytes("a/1"), (std::pair<uint64_t, uint64_t>(2, 1)));
   }
   auto log = OpenLog(store);
   EXPECT_EQ(log->last(), 5u);
   EXPECT_EQ(log->generation(), 2u);
   EXPECT_EQ(Replayed(*log), (Streams{{"a/1", "B1D2D3"}, {"a/2", "B"}, {"b", "Bnew"}, {"only", "DxDy"}}));
   EXPECT_EQ(Replayed(*log, "a/"), (Streams{{"a/1", "B1D2D3"}, {"a/2", "B"}}));
-  EXPECT_EQ(log->StreamBytes("a/1"), (std::pair<uint64_t, uint64_t>(2, 1)));
-  EXPECT_EQ(log->StreamBytes("none"), (std::pair<uint64_t, uint64_t>(0, 0)));
   EXPECT_GE(log->log_bytes(), log->live_bytes());
 }
 
@@ -271,7 +268,6 @@ TEST(StateLogTest, WritesInOrderAndCallsBack) {
   ASSERT_EQ(done.size(), 100u);
   EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
   EXPECT_EQ(log->last(), 100u);
-  EXPECT_EQ(log->StreamBytes("s").first, 100u);
 }
 
 /// Commits until the store fails or `n` checkpoints are in; returns the last confirmed.
