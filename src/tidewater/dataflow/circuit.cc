@@ -225,6 +225,7 @@ struct Relation {
 };
 
 class SnapshotImpl;
+class BackfillImpl;
 
 class CircuitImpl : public Circuit {
  public:
@@ -303,54 +304,16 @@ class CircuitImpl : public Circuit {
     Add(std::move(r));
   }
 
-  void Backfill(ObjectId view, Epoch, const std::function<std::optional<DeltaBatch>(ObjectId)>& streams) override {
-    Relation& r = At(view);
-    std::set<ObjectId> scanned;
-    CollectScans(*r.plan, scanned);
-    bool stepped = false;
-    auto feed = [&](ObjectId relation, std::vector<DeltaBatch>& batches) {
-      overrides_[relation] = &batches;
-      RunNodes(r.nodes);
-      overrides_.clear();
-      Capture(r);
-      for (auto n : r.nodes) ClearOutputs(*nodes_[n]);
-      stepped = true;
-    };
-    for (auto relation : scanned) {
-      Relation& input = At(relation);
-      if (!input.stored) {
-        while (auto batch = streams ? streams(relation) : std::nullopt) {
-          std::vector<DeltaBatch> batches(workers_);
-          for (auto& b : batches) b.types = input.types;
-          uint32_t w = 0;
-          for (auto& c : batch->chunks) batches[w++ % workers_].chunks.push_back(std::move(c));
-          feed(relation, batches);
-        }
-        continue;
-      }
-      constexpr uint32_t kBlocksPerStep = 16;
-      for (uint32_t from = 0;; from += kBlocksPerStep) {
-        std::vector<DeltaBatch> batches(workers_);
-        bool more = false;
-        for (uint32_t w = 0; w < workers_; w++) {
-          batches[w].types = input.types;
-          auto& store = input.stores[w]->arrangement->store();
-          for (uint32_t b = from; b < std::min(from + kBlocksPerStep, store.BlockCount()); b++) {
-            if (auto* block = store.BlockOrNull(b)) AppendBlock(*block, store, batches[w]);
-          }
-          more |= from + kBlocksPerStep < store.BlockCount();
-        }
-        feed(relation, batches);
-        if (!more) break;
-      }
-    }
-    if (!stepped) {
-      RunNodes(r.nodes);
-      Capture(r);
-      for (auto n : r.nodes) ClearOutputs(*nodes_[n]);
-    }
-    std::lock_guard lock(board_->mutex);
-    r.views_stale = true;
+  std::unique_ptr<Backfill> BeginBackfill(
+      ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId)> streams) override;
+
+  /// Runs the view's operators over changes of one relation.
+  void FeedView(Relation& view, ObjectId relation, std::vector<DeltaBatch>& batches) {
+    overrides_[relation] = &batches;
+    RunNodes(view.nodes);
+    overrides_.clear();
+    Capture(view);
+    for (auto n : view.nodes) ClearOutputs(*nodes_[n]);
   }
 
   void Drop(ObjectId id) override {
@@ -358,6 +321,7 @@ class CircuitImpl : public Circuit {
     for (auto& [stream, bytes] : streams_)
       if (stream.starts_with(fmt::format("circuit/{}/", id))) dropped_streams_.push_back(stream);
     for (auto& s : dropped_streams_) streams_.erase(s);
+    aside_.erase(id);
     for (auto n : r.nodes) nodes_[n].reset();
     nodes_[r.output_node].reset();
     std::lock_guard lock(board_->mutex);
@@ -530,10 +494,15 @@ class CircuitImpl : public Circuit {
             6 ||
         w >= of)
       return corrupt();
+    if (!relations_.contains(view)) {
+      // Of a view whose backfill a crash ended: it never was in the catalog.
+      if (dropped_streams_.empty() || dropped_streams_.back() != record.stream)
+        dropped_streams_.push_back(record.stream);
+      return {};
+    }
     auto& logged = streams_[record.stream];
     if (record.kind == state::RecordKind::kBase) logged = 0;
     logged += record.payload.size();
-    if (!relations_.contains(view)) return corrupt();
     Operator* op;
     if (of == workers_) {
       op = FindOp(view, node, w);
@@ -617,6 +586,7 @@ class CircuitImpl : public Circuit {
 
  private:
   friend class SnapshotImpl;
+  friend class BackfillImpl;
 
   Relation& At(ObjectId id) const {
     auto it = relations_.find(id);
@@ -815,7 +785,7 @@ class CircuitImpl : public Circuit {
   void RunAll() {
     std::vector<uint32_t> all;
     for (uint32_t i = 0; i < nodes_.size(); i++)
-      if (nodes_[i]) all.push_back(i);
+      if (nodes_[i] && !aside_.contains(nodes_[i]->view)) all.push_back(i);
     RunPhases(all);
   }
   void RunNodes(const std::vector<uint32_t>& nodes) {
@@ -853,31 +823,6 @@ class CircuitImpl : public Circuit {
       values.push_back(v.GetValue(0));
     }
     return values;
-  }
-
-  /// The live rows of a block as a chunk that refers to it.
-  static void AppendBlock(const Block& block, const state::RowStore& store, DeltaBatch& out) {
-    SelectionVector sel(STANDARD_VECTOR_SIZE);
-    uint32_t n = 0;
-    std::vector<int64_t> weights;
-    for (uint32_t r = 0; r < block.count; r++) {
-      if (block.Death(r) != state::kNeverStep) continue;
-      sel.set_index(n++, r);
-      if (block.HasWeights()) weights.push_back(block.Weight(r));
-    }
-    if (n == 0) return;
-    DeltaChunk c;
-    c.rows = std::make_unique<DataChunk>();
-    c.rows->InitializeEmpty(out.types);
-    for (uint32_t i = 0; i < out.types.size(); i++) {
-      Vector v(out.types[i], nullptr);
-      state::ReadColumn(block, store.layout().columns[i], i, block.count, v);
-      c.rows->data[i].Reference(v);
-    }
-    c.rows->SetCardinality(block.count);
-    if (n < block.count) c.rows->Slice(sel, n);
-    c.weights = std::move(weights);
-    out.chunks.push_back(std::move(c));
   }
 
   void EmitRows(Relation& r, uint32_t w, const std::vector<RowId>& rows, int64_t sign) {
@@ -1081,6 +1026,7 @@ class CircuitImpl : public Circuit {
   std::map<ObjectId, std::vector<duckdb::unique_ptr<duckdb::Expression>>> owned_expressions_;
   Relation* building_ = nullptr;
   std::map<ObjectId, std::vector<DeltaBatch>*> overrides_;
+  std::set<ObjectId> aside_;  ///< views in their backfill
   ObjectId backfilling_view_ = 0;
   DeltaBatch empty_;
   StepNumber step_ = 1;
@@ -1237,6 +1183,181 @@ class SnapshotImpl : public Snapshot {
     out.AppendRow(values);
   }
 };
+
+class BackfillImpl : public Backfill {
+ public:
+  BackfillImpl(CircuitImpl& circuit, ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId)> streams)
+      : circuit_(circuit), view_(view), streams_(std::move(streams)) {
+    CircuitImpl::CollectScans(*circuit_.At(view).plan, inputs_);
+    circuit_.aside_.insert(view);
+    // Operators that act without input do so now: nothing reads the view itself.
+    std::vector<DeltaBatch> none(circuit_.workers_);
+    circuit_.FeedView(circuit_.At(view_), view_, none);
+    to_ = Pinned();
+    BeginRound();
+    for (auto& [relation, w, b] : parts_) rows_total_ += to_->relations.at(relation).views->blocks[w][b].count;
+  }
+
+  bool Share(uint64_t rows) override {
+    Relation& view = circuit_.At(view_);
+    view.kept.chunks.clear();
+    for (uint64_t fed = 0; fed < rows;) {
+      if (auto n = FeedStored(view); n) {
+        fed += *n;
+        if (rounds_ == 1) rows_done_ += *n;
+      } else if (auto m = FeedStream(view); m) {
+        fed += *m;
+      } else if (to_->step == circuit_.published_step_) {
+        return true;
+      } else {
+        from_ = std::move(to_);
+        to_ = Pinned();
+        rounds_++;
+        BeginRound();
+      }
+    }
+    return false;
+  }
+
+  void Finish() override {
+    circuit_.aside_.erase(view_);
+    std::lock_guard lock(circuit_.board_->mutex);
+    circuit_.At(view_).views_stale = true;
+  }
+
+  uint32_t rounds() const override { return rounds_; }
+  uint64_t rows_done() const override { return rows_done_; }
+  uint64_t rows_total() const override { return rows_total_; }
+
+ private:
+  struct Part {
+    ObjectId relation;
+    uint32_t worker, block;
+  };
+
+  std::shared_ptr<const SnapshotImpl> Pinned() const {
+    return std::static_pointer_cast<const SnapshotImpl>(circuit_.Pin());
+  }
+
+  void BeginRound() {
+    parts_.clear();
+    next_ = 0;
+    for (auto relation : inputs_) {
+      auto* to = to_->Get(relation);
+      if (!to) continue;
+      for (uint32_t w = 0; w < to->views->blocks.size(); w++) {
+        size_t n = to->views->blocks[w].size();
+        if (from_) n = std::max(n, from_->Get(relation)->views->blocks[w].size());
+        for (uint32_t b = 0; b < n; b++)
+          if (View(to_.get(), relation, w, b) || View(from_.get(), relation, w, b)) parts_.push_back({relation, w, b});
+      }
+    }
+    for (auto relation : inputs_)
+      if (!to_->Get(relation)) open_streams_.insert(relation);
+  }
+
+  static const BlockView* View(const SnapshotImpl* snapshot, ObjectId relation, uint32_t w, uint32_t b) {
+    if (!snapshot) return nullptr;
+    auto& blocks = snapshot->Get(relation)->views->blocks[w];
+    return b < blocks.size() && blocks[b].block ? &blocks[b] : nullptr;
+  }
+
+  /// The next blocks of one stored relation; nothing when the round is over.
+  std::optional<uint64_t> FeedStored(Relation& view) {
+    if (next_ == parts_.size()) return std::nullopt;
+    constexpr uint64_t kRowsAtOnce = 4 * state::kBlockRows;
+    auto relation = parts_[next_].relation;
+    Relation& input = circuit_.At(relation);
+    std::vector<DeltaBatch> batches(circuit_.workers_);
+    for (auto& b : batches) b.types = input.types;
+    uint64_t rows = 0;
+    for (; next_ < parts_.size() && parts_[next_].relation == relation && rows < kRowsAtOnce; next_++) {
+      auto [_, w, b] = parts_[next_];
+      auto* from = View(from_.get(), relation, w, b);
+      auto* to = View(to_.get(), relation, w, b);
+      auto& layout = input.stores[w]->arrangement->store().layout();
+      if (from && to && from->block == to->block) {
+        rows += Append(*to, layout, batches[w], [&](uint32_t r) -> int {
+          auto death = to->block->Death(r);
+          if (r >= from->count) return death > to_->step ? 1 : 0;
+          return death > from_->step && death <= to_->step ? -1 : 0;
+        });
+        continue;
+      }
+      // Another block has taken the number, or the rows moved to a larger one.
+      if (from) rows += Append(*from, layout, batches[w], [&](uint32_t r) { return from->block->Death(r) > from_->step ? -1 : 0; });
+      if (to) rows += Append(*to, layout, batches[w], [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
+    }
+    if (rows > 0) circuit_.FeedView(view, relation, batches);
+    return rows;
+  }
+
+  std::optional<uint64_t> FeedStream(Relation& view) {
+    while (!open_streams_.empty()) {
+      auto relation = *open_streams_.begin();
+      auto batch = streams_ ? streams_(relation) : std::nullopt;
+      if (!batch) {
+        open_streams_.erase(relation);
+        continue;
+      }
+      std::vector<DeltaBatch> batches(circuit_.workers_);
+      for (auto& b : batches) b.types = circuit_.At(relation).types;
+      uint64_t rows = batch->rows();
+      uint32_t w = 0;
+      for (auto& c : batch->chunks) batches[w++ % circuit_.workers_].chunks.push_back(std::move(c));
+      circuit_.FeedView(view, relation, batches);
+      return rows;
+    }
+    return std::nullopt;
+  }
+
+  /// Appends the rows of a block that `sign` gives +1 or -1, as a chunk that refers to the block; returns how many.
+  template <class Sign>
+  static uint64_t Append(const BlockView& part, const state::RowLayout& layout, DeltaBatch& out, Sign&& sign) {
+    const Block& block = *part.block;
+    SelectionVector sel(STANDARD_VECTOR_SIZE);
+    std::vector<int64_t> weights;
+    uint32_t n = 0;
+    bool plain = true;
+    for (uint32_t r = 0; r < part.count; r++) {
+      int s = sign(r);
+      if (s == 0) continue;
+      sel.set_index(n++, r);
+      weights.push_back(s * block.Weight(r));
+      plain &= weights.back() == 1;
+    }
+    if (n == 0) return 0;
+    DeltaChunk c;
+    c.rows = std::make_unique<DataChunk>();
+    c.rows->InitializeEmpty(out.types);
+    for (uint32_t i = 0; i < out.types.size(); i++) {
+      Vector v(out.types[i], nullptr);
+      state::ReadColumn(block, layout.columns[i], i, part.count, v);
+      if (n < part.count) v.Slice(sel, n);
+      c.rows->data[i].Reference(v);
+    }
+    c.rows->SetCardinality(n);
+    if (!plain) c.weights = std::move(weights);
+    out.chunks.push_back(std::move(c));
+    return n;
+  }
+
+  CircuitImpl& circuit_;
+  const ObjectId view_;
+  const std::function<std::optional<DeltaBatch>(ObjectId)> streams_;
+  std::set<ObjectId> inputs_;
+  std::shared_ptr<const SnapshotImpl> from_, to_;
+  std::vector<Part> parts_;  ///< of this round
+  size_t next_ = 0;
+  std::set<ObjectId> open_streams_;
+  uint32_t rounds_ = 1;
+  uint64_t rows_done_ = 0, rows_total_ = 0;
+};
+
+std::unique_ptr<Backfill> CircuitImpl::BeginBackfill(ObjectId view,
+                                                     std::function<std::optional<DeltaBatch>(ObjectId)> streams) {
+  return std::make_unique<BackfillImpl>(*this, view, std::move(streams));
+}
 
 std::shared_ptr<Snapshot> CircuitImpl::Pin() {
   auto snapshot = std::make_shared<SnapshotImpl>();

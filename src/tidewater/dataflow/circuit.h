@@ -49,6 +49,24 @@ struct OperatorStats {
   uint64_t rows_in = 0, rows_out = 0, state_rows = 0, state_bytes = 0, cpu_us = 0;
 };
 
+/// A new view's way to the present: it stands aside of the steps and gets, in shares, what the relations it reads hold
+/// as of the published epoch, then how they changed since, until nothing is missing. Between steps only. The epochs it
+/// stands on stay pinned. Destroyed before its circuit; unless Finish was called, its view is to be dropped.
+class Backfill {
+ public:
+  virtual ~Backfill() = default;
+  /// Feeds about `rows` rows. Output() of the view, where kept, is what this share changed in it. True when the view
+  /// stands at the published epoch.
+  virtual bool Share(uint64_t rows) = 0;
+  /// REQUIRES that Share just returned true: from the next step on the view takes part.
+  virtual void Finish() = 0;
+  /// How often it looked for changes since it began; 1 during the first pass.
+  virtual uint32_t rounds() const = 0;
+  /// Of the first pass: rows fed and to be fed (streams not counted).
+  virtual uint64_t rows_done() const = 0;
+  virtual uint64_t rows_total() const = 0;
+};
+
 class Circuit {
  public:
   virtual ~Circuit() = default;
@@ -63,12 +81,12 @@ class Circuit {
   /// A relation whose rows are not kept (a stream-only source); append-only.
   virtual void AddStream(ObjectId id, const Types& types) = 0;
   /// Builds the operators of a view over relations added before. Its rows are kept (for queries and for views on it) if
-  /// `stored`. The plan is Derive()d. The view starts empty: see Backfill.
+  /// `stored`. The plan is Derive()d. The view starts empty: see BeginBackfill.
   virtual void AddView(ObjectId id, std::unique_ptr<PlanNode> plan, bool stored) = 0;
-  /// Runs a just-added view over the stored rows of the relations it reads, as the batch result, into epoch `epoch`;
-  /// `streams` pulls what stream-only inputs held so far (nullopt: that relation has no more).
-  virtual void Backfill(ObjectId view, Epoch epoch,
-                        const std::function<std::optional<DeltaBatch>(ObjectId stream)>& streams) = 0;
+  /// For a just-added view. `streams` gives what a stream-only input has sent so far and was not given yet (nullopt:
+  /// nothing more).
+  virtual std::unique_ptr<Backfill> BeginBackfill(
+      ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId stream)> streams) = 0;
   /// Removes a relation that no view reads, with its state.
   virtual void Drop(ObjectId id) = 0;
   /// The columns of a relation that some view reads (kScan), or all where `stored`; for connectors that can leave out

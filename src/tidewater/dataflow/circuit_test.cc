@@ -174,7 +174,11 @@ class Harness {
   void CreateView(const View& v) {
     AddView(v);
     created_.insert(v.id);
-    circuit_->Backfill(v.id, epoch_, {});
+    auto backfill = circuit_->BeginBackfill(v.id, {});
+    // Steps go on meanwhile, some of them with cleaning.
+    for (int steps = int(random_() % 4); !backfill->Share(1 + random_() % 50);)
+      if (steps-- > 0) RandomStep(random_() % 3 ? int(random_() % 20) : 2500);
+    backfill->Finish();
     circuit_->Publish(epoch_);
   }
   Value Int(int limit) { return random_() % 8 == 0 ? Value(kInt) : Value::INTEGER(int(random_() % limit)); }

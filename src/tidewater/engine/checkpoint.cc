@@ -15,7 +15,8 @@
 namespace tidewater::engine {
 
 namespace {
-constexpr uint8_t kEngineRecordVersion = 1;
+/// 2 says of each sink whether it has to take its input's content.
+constexpr uint8_t kEngineRecordVersion = 2;
 /// Epochs published after the last checkpoint are forgotten by a crash; numbers start this much later, so that none is
 /// given twice.
 constexpr Epoch kEpochsPerRestart = 10'000'000;
@@ -61,6 +62,7 @@ std::string Core::EncodeEngineRecord() const {
   for (auto& [id, sink] : sinks_) {
     out.Put(id);
     out.PutString(sink.uuid);
+    out.Put(uint8_t(sink.content != 0));
     out.Put(uint32_t(sink.logged.size()));
     for (auto checkpoint : sink.logged) out.Put(checkpoint);
   }
@@ -71,7 +73,7 @@ Result<Core::Restored> Core::DecodeEngineRecord(const std::string& payload) {
   state::ByteReader in(payload);
   Restored out;
   auto version = in.Get<uint8_t>();
-  if (version != kEngineRecordVersion)
+  if (version < 1 || version > kEngineRecordVersion)
     return std::unexpected(EnvError(ErrorKind::kCorrupt, "engine record of version {}", version));
   out.epoch = in.Get<Epoch>();
   out.wal_sequence = in.Get<uint64_t>();
@@ -89,6 +91,7 @@ Result<Core::Restored> Core::DecodeEngineRecord(const std::string& payload) {
     auto id = in.Get<ObjectId>();
     auto& sink = out.sinks[id];
     sink.uuid = std::string(in.GetString());
+    sink.content = version >= 2 && in.Get<uint8_t>();
     for (auto m = in.Get<uint32_t>(); m && in.ok; m--) sink.logged.push_back(in.Get<CheckpointId>());
   }
   if (!in.ok || !in.done()) return std::unexpected(EnvError(ErrorKind::kCorrupt, "the engine's record is damaged"));
@@ -116,6 +119,7 @@ CheckpointId Core::TakeCheckpoint() {
   for (auto& [sink_id, sink] : sinks_) {
     if (sink.sink) {
       auto committed = sink.sink->GetStatus().committed;
+      if (committed >= sink.content) sink.content = 0;
       while (!sink.logged.empty() && sink.logged.front() <= committed) {
         segment->Drop(SinkStream(sink_id, sink.logged.front()));
         sink.logged.pop_front();
@@ -178,7 +182,7 @@ void Core::HandleDurable() {
         source->second.source->Confirm(offset);
     FaultPoint("engine.confirmed");
     for (auto& [sink_id, sink] : sinks_)
-      if (sink.sink) sink.sink->CheckpointDurable(id, info.commit_time_us);
+      if (sink.sink && (!sink.filling || sinks_full_)) sink.sink->CheckpointDurable(id, info.commit_time_us);
     wal_->Truncate(info.wal_sequence);
     if (info.snapshot) {
       std::lock_guard lock(mutex_);
@@ -338,6 +342,11 @@ Status Core::Recover() {
     durable_ = log_->last();
   }
 
+  // A crash may have ended a CREATE SINK between its view and itself.
+  std::vector<ObjectId> orphans;
+  for (auto& [id, object] : catalog_.Current()->objects())
+    if (object->hidden && catalog_.Current()->Dependents(id).empty()) orphans.push_back(id);
+  catalog_.Remove(orphans);
   auto stored = catalog_.Current();
   for (auto& [id, object] : stored->objects()) {
     switch (object->type) {
@@ -413,6 +422,7 @@ Status Core::Recover() {
       sink.sink.reset();
     }
     circuit_->KeepOutput(sink.input, true);
+    if (state->second.content && sink.sink) LoadSink(sink, log_->last());
   }
   TW_TRY(ReplaySinkLogs(restored));
   for (auto& [id, sink] : sinks_)
@@ -463,7 +473,10 @@ Status Core::ReplaySinkLogs(const Restored& restored) {
     unsigned long long checkpoint = 0;
     if (sscanf(record.stream.c_str(), "sink/%u/%llu", &sink, &checkpoint) != 2)
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "stream \"{}\" of the state log", record.stream));
-    if (sinks_.contains(sink)) records[{checkpoint, sink}] = std::move(record.payload);
+    if (sinks_.contains(sink))
+      records[{checkpoint, sink}] = std::move(record.payload);
+    else
+      dropped_streams_.push_back(record.stream);  // a crash ended the statement that made it
     return {};
   }));
   for (auto& [key, payload] : records) {

@@ -66,6 +66,9 @@ void Core::Stop(bool last_checkpoint) {
   }
   for (auto& [id, source] : sources_)
     if (source.source) source.source->Stop();
+  for (auto& [id, runtime] : backfills_)
+    for (auto& [stream, reader] : runtime.readers) reader.source->Stop();
+  backfills_.clear();
   for (auto& [id, sink] : sinks_)
     if (sink.sink) sink.sink->Stop();
   sinks_.clear();
@@ -284,30 +287,57 @@ void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows) {
   if (sink.sink) sink.sink->Append(next_checkpoint_, Copy(rows));
 }
 
+void Core::LoadSink(SinkRuntime& sink, CheckpointId id) {
+  std::shared_ptr<const dataflow::Snapshot> snapshot = circuit_->Pin();
+  sink.content = id;
+  sink.sink->Load(id, snapshot->Rows(sink.input), [snapshot, input = sink.input, types = sink.types] {
+    DeltaBatch all;
+    all.types = types;
+    std::vector<uint32_t> columns;
+    for (uint32_t c = 0; c < types.size(); c++) columns.push_back(c);
+    for (uint64_t part = 0, parts = snapshot->Parts(input); part < parts; part++) {
+      uint64_t resume = 0;
+      for (bool more = true; more;) {
+        DeltaChunk chunk;
+        chunk.rows = std::make_unique<DataChunk>();
+        chunk.rows->InitializeEmpty(types);
+        more = snapshot->Scan(input, part, resume, columns, *chunk.rows);
+        if (chunk.rows->size() > 0) all.chunks.push_back(std::move(chunk));
+      }
+    }
+    return all;
+  });
+}
+
 void Core::HandToSinks() {
   for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input));
 }
 
-void Core::TakeEvaluationErrors() {
+bool Core::TakeEvaluationErrors() {
   // The error table's own change is a step of its own in the same epoch; views on the error table may fail in turn.
   for (int round = 0; round < 3; round++) {
     auto errors = circuit_->TakeErrors();
-    if (errors.empty()) return;
+    if (errors.empty()) return round > 0;
     std::map<ErrorEntry, int64_t> net;
     auto contents = catalog_.Current();
     for (auto& e : errors) {
       auto view = contents->Find(e.view);
-      net[{view ? view->name : std::to_string(e.view), std::to_string(e.node), "", "", e.row, e.message, ""}] +=
+      auto filling = backfills_.find(e.view);
+      auto name = view                           ? view->name
+                  : filling != backfills_.end() ? filling->second.name
+                                                : std::to_string(e.view);
+      net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] +=
           e.weight;
     }
     DeltaBatch delta;
     for (auto& [entry, weight] : net)
       if (weight != 0) errors_.Add(entry, weight, delta);
-    if (delta.empty()) return;
+    if (delta.empty()) return round > 0;
     circuit_->Push(error_table_, std::move(delta));
     circuit_->Step(epoch_);
     HandToSinks();
   }
+  return true;
 }
 
 void Core::StepNow() {
@@ -315,7 +345,8 @@ void Core::StepNow() {
   circuit_->Step(epoch_);
   static auto& seconds = metrics::Seconds("tidewater_step_seconds", "Duration of one step through all operators");
   static auto& steps = metrics::Counter("tidewater_steps_total", "Steps run");
-  seconds.Observe(double(MonotonicMicros() - begun) / 1e6);
+  last_step_took_us_ = MonotonicMicros() - begun;
+  seconds.Observe(double(last_step_took_us_) / 1e6);
   steps.Increment();
   pushed_ = false;
   stepped_ = true;
@@ -408,6 +439,8 @@ void Core::RefreshMetrics() {
     }
     report.sinks.push_back(std::move(r));
   }
+  for (auto& [id, runtime] : backfills_)
+    report.backfills.push_back({id, runtime.name, runtime.backfill->rows_done(), runtime.backfill->rows_total()});
   std::lock_guard lock(mutex_);
   report.checkpoint = durable_;
   report_ = std::move(report);
@@ -476,6 +509,7 @@ void Core::Loop() {
           for (auto& [table, delta] : write->deltas) last_write_[table] = epoch;
         for (auto& write : writes) write->published.set_value({});
         writes.clear();
+        more |= RunBackfills();
       }
       step_rows_ = more && last_step_rows_ >= step_rows_ ? std::min(step_rows_ * 2, options_.max_step_rows)
                                                          : options_.min_step_rows;

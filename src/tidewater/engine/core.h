@@ -109,10 +109,22 @@ class Core {
     Types types;
     state::ByteWriter log;            ///< encoded deltas since the last checkpoint
     std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
+    /// Until the sink has committed it: the checkpoint as of which it takes the whole content of its input. 0: none.
+    CheckpointId content = 0;
+    /// Its hidden view is being filled: it commits nothing, as long as it can hold that much.
+    bool filling = false;
     uint64_t rows = 0;
     uint64_t commits_seen = 0;
     prometheus::Counter* rows_metric = nullptr;
     prometheus::Counter* commits_metric = nullptr;
+  };
+  /// A view that is being filled. Not in the catalog yet.
+  struct BackfillRuntime {
+    std::string name;
+    std::unique_ptr<dataflow::Backfill> backfill;
+    std::map<ObjectId, SourceRuntime> readers;  ///< of the streams that it reads
+    ObjectId sink = 0;                          ///< gets what comes out, where the rows are not kept
+    bool ready = false;                         ///< so near to the present that it may finish; see WaitBackfill
   };
   struct CheckpointInfo {
     std::map<ObjectId, std::string> offsets;
@@ -146,7 +158,10 @@ class Core {
   void PublishNow();
   void HandToSinks();
   void HandToSink(SinkRuntime& sink, const DeltaBatch& rows);
-  void TakeEvaluationErrors();
+  /// Has the sink take the content of its input as of `id`.
+  void LoadSink(SinkRuntime& sink, CheckpointId id);
+  /// Whether there were any: the error table has changed then.
+  bool TakeEvaluationErrors();
   void RefreshMetrics();
   [[noreturn]] void Fatal(const std::string& what);
   void FailWaiters(const Error& error);
@@ -172,6 +187,7 @@ class Core {
     struct SinkState {
       std::string uuid;
       std::vector<CheckpointId> logged;
+      bool content;  ///< may not have committed its input's content
     };
     std::map<ObjectId, SourceState> sources;
     std::map<ObjectId, SinkState> sinks;
@@ -201,10 +217,21 @@ class Core {
   void PauseUnreadStreams();
   /// Makes and starts the connector's sink of a created object. Not yet known to the loop.
   Status AttachSink(SinkRuntime& sink, const catalog::Object& object, bool recovered);
-  /// Adds the operators of a view and fills it with the batch result. Engine's thread.
-  Status AddView(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored);
-  /// What a running stream has sent so far, read again by a second reader, piece by piece.
+  /// Adds the operators of a view and begins to fill it; its output goes to `sink` where the rows are not kept. Engine's
+  /// thread. Then WaitBackfill, FinishBackfill.
+  Status StartBackfill(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, ObjectId sink);
+  /// Gives the views that are being filled their share. Between two epochs. Whether there is more to do.
+  bool RunBackfills();
+  void ShareBackfill(BackfillRuntime& runtime, uint64_t rows);
+  /// Until little is missing. When it cannot be, the view is gone.
+  Status WaitBackfill(ObjectId view, const Cancelled& cancelled);
+  /// Feeds what is still missing and lets the view take part. Engine's thread, at an epoch boundary.
+  void FinishBackfill(ObjectId view);
+  /// Removes the view and what it left. Engine's thread.
+  void AbandonBackfill(ObjectId view);
+  /// What a running stream has sent and `readers` have not given yet, piece by piece.
   std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
+  void RemoveSink(ObjectId id);
   void RemoveObject(const catalog::Object& object, std::vector<std::string>& warnings);
 
   // Constant after Open().
@@ -223,6 +250,7 @@ class Core {
   // The engine's thread.
   std::map<ObjectId, SourceRuntime> sources_;
   std::map<ObjectId, SinkRuntime> sinks_;
+  std::map<ObjectId, BackfillRuntime> backfills_;
   Epoch epoch_ = 1;  ///< the open one
   bool pushed_ = false, stepped_ = false;
   bool changed_ = false, offsets_changed_ = false;
@@ -233,7 +261,7 @@ class Core {
   std::map<CheckpointId, CheckpointInfo> in_flight_;
   uint64_t wal_applied_ = 0;
   uint64_t catalog_version_saved_ = 0;
-  int64_t last_checkpoint_us_ = 0, last_step_us_ = 0, last_refresh_us_ = 0;
+  int64_t last_checkpoint_us_ = 0, last_step_us_ = 0, last_step_took_us_ = 0, last_refresh_us_ = 0;
   size_t step_rows_ = 0, last_step_rows_ = 0;
   std::thread thread_;
 
@@ -249,6 +277,7 @@ class Core {
   CheckpointId durable_ = 0;
   std::shared_ptr<dataflow::Snapshot> durable_snapshot_;
   std::set<ObjectId> loading_;
+  std::set<ObjectId> backfilled_;  ///< views whose backfill is ready to finish
   bool stop_ = false, stop_checkpoint_ = false, stopped_ = true;
   EngineReport report_;
 

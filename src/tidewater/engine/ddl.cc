@@ -14,6 +14,12 @@ using catalog::ObjectType;
 
 namespace {
 
+/// A backfill's share of the engine's thread between two steps.
+constexpr uint64_t kBackfillShareRows = 8192;
+constexpr int64_t kBackfillShareUs = 5'000, kBackfillShareMaxUs = 100'000;
+/// When a view has looked for changes this often without reaching the present, its last piece is fed in one go.
+constexpr uint32_t kBackfillRoundsMax = 12;
+
 Error CancelledError() {
   return Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0};
 }
@@ -362,17 +368,18 @@ std::optional<DeltaBatch> Core::NextOfStream(ObjectId stream, std::map<ObjectId,
     if (!out.empty()) return out;
   }
   TW_CHECK_EQ(reader.events, source.events);
-  reader.source->Stop();
   return std::nullopt;
 }
 
-/// Streams that a view reads, directly; what it reads through stored views was taken there.
-Status Core::AddView(Object& view, std::unique_ptr<dataflow::PlanNode> plan, bool stored) {
-  circuit_->AddView(view.id, std::move(plan), stored);
-  // The output of the backfill is what a sink gets first.
-  if (!stored) circuit_->KeepOutput(view.id, true);
-  if (stored) view.store_key = circuit_->StoreKey(view.id);
-  // Streams that run already must send the columns that only this view needs from the same event on.
+Status Core::StartBackfill(Object& view, std::unique_ptr<dataflow::PlanNode> plan, ObjectId sink) {
+  circuit_->AddView(view.id, std::move(plan), sink == 0);
+  if (sink) {
+    circuit_->KeepOutput(view.id, true);
+  } else {
+    view.store_key = circuit_->StoreKey(view.id);
+  }
+  // Streams that run already must send the columns that only this view needs from the same event on. What the view
+  // reads through stored views was taken there.
   for (auto below : view.depends_on) {
     auto it = sources_.find(below);
     if (it == sources_.end() || !it->second.connector->stream_only || !it->second.started) continue;
@@ -380,13 +387,103 @@ Status Core::AddView(Object& view, std::unique_ptr<dataflow::PlanNode> plan, boo
     table.id = below;
     table.schema = sql::ToSchema(*catalog_.Current()->Find(below));
     table.needed = circuit_->NeededColumns(below);
-    TW_TRY(it->second.source->AddTable(table));
+    if (auto added = it->second.source->AddTable(table); !added) {
+      circuit_->Drop(view.id);
+      return added;
+    }
   }
-  std::map<ObjectId, SourceRuntime> readers;
-  circuit_->Backfill(view.id, epoch_, [&](ObjectId stream) { return NextOfStream(stream, readers); });
-  stepped_ = true;
-  changed_ = true;
+  auto& runtime = backfills_[view.id];
+  runtime.name = view.name;
+  runtime.sink = sink;
+  runtime.backfill = circuit_->BeginBackfill(
+      view.id, [this, &runtime](ObjectId stream) { return NextOfStream(stream, runtime.readers); });
   return {};
+}
+
+void Core::ShareBackfill(BackfillRuntime& runtime, uint64_t rows) {
+  runtime.ready = runtime.backfill->Share(rows);
+  if (runtime.sink) {
+    auto& sink = sinks_.at(runtime.sink);
+    HandToSink(sink, circuit_->Output(sink.input));
+  }
+  changed_ = true;
+}
+
+bool Core::RunBackfills() {
+  // Every share makes state: as with sources, not more than checkpoints can take away.
+  if (backfills_.empty() || (!CheckpointPossible() && CheckpointFull())) return false;
+  bool more = false;
+  for (auto& [id, runtime] : backfills_) {
+    bool was_ready = runtime.ready;
+    // Under load a view gets as long as the step before took, and twice as long with each round that left something to
+    // do, so that it gets there in the end.
+    auto longest = std::clamp<int64_t>(last_step_took_us_ << std::min<uint32_t>(runtime.backfill->rounds() - 1, 6),
+                                       kBackfillShareUs, kBackfillShareMaxUs);
+    auto end = MonotonicMicros() + longest;
+    do {
+      ShareBackfill(runtime, kBackfillShareRows);
+    } while (!runtime.ready && MonotonicMicros() < end);
+    more |= !runtime.ready;
+    if (runtime.ready || runtime.backfill->rounds() > kBackfillRoundsMax) {
+      std::lock_guard lock(mutex_);
+      if (backfilled_.insert(id).second) changed_cond_.notify_all();
+    }
+    if (!was_ready && TakeEvaluationErrors()) {
+      stepped_ = true;
+      PublishNow();
+    }
+  }
+  return more;
+}
+
+Status Core::WaitBackfill(ObjectId view, const Cancelled& cancelled) {
+  Error error = CancelledError();
+  {
+    std::unique_lock lock(mutex_);
+    while (!backfilled_.contains(view)) {
+      if (stopped_)
+        return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+      if (cancelled && cancelled()) break;
+      changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
+    }
+    if (backfilled_.contains(view)) return {};
+  }
+  TW_TRY(OnEngine([&] {
+    AbandonBackfill(view);
+    return Status{};
+  }));
+  return std::unexpected(std::move(error));
+}
+
+void Core::FinishBackfill(ObjectId view) {
+  auto& runtime = backfills_.at(view);
+  do {
+    ShareBackfill(runtime, options_.max_step_rows);
+  } while (!runtime.ready);
+  runtime.backfill->Finish();
+  TakeEvaluationErrors();
+  for (auto& [stream, reader] : runtime.readers) reader.source->Stop();
+  backfills_.erase(view);
+  std::lock_guard lock(mutex_);
+  backfilled_.erase(view);
+}
+
+void Core::AbandonBackfill(ObjectId view) {
+  auto it = backfills_.find(view);
+  if (it == backfills_.end()) return;
+  for (auto& [stream, reader] : it->second.readers) reader.source->Stop();
+  DeltaBatch forgotten;
+  errors_.Forget(it->second.name, forgotten);
+  backfills_.erase(it);
+  circuit_->Drop(view);
+  if (!forgotten.empty()) {
+    circuit_->Push(error_table_, std::move(forgotten));
+    StepNow();
+  }
+  stepped_ = true;
+  PublishNow();
+  std::lock_guard lock(mutex_);
+  backfilled_.erase(view);
 }
 
 Status Core::StartStreamsOf(const Object& view) {
@@ -449,17 +546,21 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
   object.depends_on = plan->depends_on;
   TW_ASSIGN(object.plan, sql::EncodePlan(*plan->plan));
   object.id = catalog_.NextId();
-  TW_ASSIGN(auto writes, LockWrites(cancelled));
+  TW_TRY(OnEngine([&] { return StartBackfill(object, std::move(plan->plan), 0); }));
+  TW_TRY(WaitBackfill(object.id, cancelled));
+  auto writes = LockWrites(cancelled);
   CheckpointId checkpoint = 0;
   TW_TRY(OnEngine([&]() -> Status {
-    auto made = AddView(object, std::move(plan->plan), true);
-    if (made) {
-      // Before its errors are taken: their entries carry the view's name.
-      made = catalog_.Add(object);
+    if (!writes) {
+      AbandonBackfill(object.id);
+      return std::unexpected(writes.error());
     }
+    FinishBackfill(object.id);
+    stepped_ = changed_ = true;
+    // Pins from now on see its rows: only then may anybody find its name.
+    PublishNow();
+    auto made = catalog_.Add(object);
     if (made) {
-      TakeEvaluationErrors();
-      PublishNow();
       made = StartStreamsOf(object);
       if (!made) catalog_.Remove({object.id});
     }
@@ -562,69 +663,75 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
     return attached;
   }
   CheckpointId checkpoint = 0;
+  if (!hidden) {
+    auto made = OnEngine([&]() -> Status {
+      TW_TRY(catalog_.Add(object));
+      auto& sink = sinks_[object.id] = std::move(runtime);
+      circuit_->KeepOutput(object.input, true);
+      LoadSink(sink, next_checkpoint_);
+      checkpoint = TakeCheckpoint();
+      return {};
+    });
+    if (!made) {
+      if (runtime.sink) runtime.sink->Stop();
+      return made;
+    }
+    return WaitDurable(checkpoint, nullptr);
+  }
+
+  writes.unlock();
   auto made = OnEngine([&]() -> Status {
-    if (hidden) {
-      if (auto added = AddView(*hidden, std::move(plan->plan), false); !added) {
-        circuit_->Drop(hidden->id);
-        return added;
+    runtime.filling = true;
+    sinks_[object.id] = std::move(runtime);
+    auto started = StartBackfill(*hidden, std::move(plan->plan), object.id);
+    if (!started) RemoveSink(object.id);
+    return started;
+  });
+  if (made) {
+    made = WaitBackfill(hidden->id, cancelled);
+    auto relocked = LockWrites(made ? cancelled : nullptr);
+    if (made && !relocked) made = std::unexpected(relocked.error());
+    auto finished = OnEngine([&]() -> Status {
+      if (made) made = catalog_.Add(object);
+      if (!made) {
+        AbandonBackfill(hidden->id);
+        RemoveSink(object.id);
+        return {};
       }
-    }
-    if (auto added = catalog_.Add(object); !added) {
-      if (hidden) circuit_->Drop(hidden->id);
-      return added;
-    }
-    auto& sink = sinks_[object.id] = std::move(runtime);
-    if (hidden) {
-      HandToSink(sink, circuit_->Output(object.input));
-      TakeEvaluationErrors();
+      FinishBackfill(hidden->id);
+      sinks_.at(object.id).filling = false;
+      stepped_ = true;
       PublishNow();
       if (auto started = StartStreamsOf(*hidden); !started) log::error("{}", started.error().ToString());
-    } else {
-      circuit_->KeepOutput(object.input, true);
-      auto snapshot = circuit_->Pin();
-      std::vector<uint32_t> columns;
-      for (uint32_t i = 0; i < sink.types.size(); i++) columns.push_back(i);
-      for (uint64_t part = 0, parts = snapshot->Parts(object.input); part < parts; part++) {
-        uint64_t resume = 0;
-        for (bool more = true; more;) {
-          DeltaBatch rows;
-          rows.types = sink.types;
-          DeltaChunk chunk;
-          chunk.rows = std::make_unique<DataChunk>();
-          chunk.rows->Initialize(duckdb::Allocator::DefaultAllocator(), sink.types);
-          more = snapshot->Scan(object.input, part, resume, columns, *chunk.rows);
-          if (chunk.rows->size() == 0) continue;
-          rows.chunks.push_back(std::move(chunk));
-          HandToSink(sink, rows);  // copies: the rows lie in the snapshot's blocks
-        }
-      }
-    }
-    checkpoint = TakeCheckpoint();
-    return {};
-  });
+      checkpoint = TakeCheckpoint();
+      return {};
+    });
+    if (!finished) made = finished;
+  }
   if (!made) {
-    if (runtime.sink) runtime.sink->Stop();
     undo();
     return made;
   }
   return WaitDurable(checkpoint, nullptr);
 }
 
+void Core::RemoveSink(ObjectId id) {
+  auto it = sinks_.find(id);
+  if (it == sinks_.end()) return;
+  if (it->second.sink) it->second.sink->Stop();
+  for (auto checkpoint : it->second.logged) dropped_streams_.push_back(fmt::format("sink/{}/{}", id, checkpoint));
+  auto input = it->second.input;
+  sinks_.erase(it);
+  bool kept = false;
+  for (auto& [other_id, other] : sinks_) kept |= other.input == input;
+  if (!kept && catalog_.Current()->Find(input)) circuit_->KeepOutput(input, false);
+}
+
 void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings) {
   switch (object.type) {
-    case ObjectType::kSink: {
-      auto it = sinks_.find(object.id);
-      if (it == sinks_.end()) break;
-      if (it->second.sink) it->second.sink->Stop();
-      for (auto checkpoint : it->second.logged)
-        dropped_streams_.push_back(fmt::format("sink/{}/{}", object.id, checkpoint));
-      auto input = it->second.input;
-      sinks_.erase(it);
-      bool kept = false;
-      for (auto& [id, other] : sinks_) kept |= other.input == input;
-      if (!kept) circuit_->KeepOutput(input, false);
+    case ObjectType::kSink:
+      RemoveSink(object.id);
       break;
-    }
     case ObjectType::kMaterializedView:
       circuit_->Drop(object.id);
       break;

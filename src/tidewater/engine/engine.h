@@ -55,6 +55,12 @@ struct SinkReport {
   SinkStatus status;
   uint64_t rows = 0;
 };
+/// A view, or the input of a sink, that is being filled.
+struct BackfillReport {
+  ObjectId id = 0;
+  std::string name;
+  uint64_t rows_done = 0, rows_total = 0;
+};
 struct EngineReport {
   Epoch epoch = 0;              ///< published
   CheckpointId checkpoint = 0;  ///< durable
@@ -64,6 +70,7 @@ struct EngineReport {
   uint64_t errors = 0;  ///< rows in the error table
   std::vector<SourceReport> sources;
   std::vector<SinkReport> sinks;
+  std::vector<BackfillReport> backfills;
 };
 
 class Core;

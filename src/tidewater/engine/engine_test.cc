@@ -104,6 +104,7 @@ class HandSink final : public Sink {
     if (!recovered_ && !g_downstream->reachable) return std::unexpected(Refused());
     return {};
   }
+  void Load(CheckpointId id, uint64_t, std::function<DeltaBatch()> make) override { Append(id, Copy(make())); }
   void Append(CheckpointId id, DeltaBatch rows) override {
     std::lock_guard lock(g_downstream->mutex);
     if (id <= g_downstream->committed) return;

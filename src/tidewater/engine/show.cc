@@ -145,18 +145,22 @@ Result<Rows> ShowRows(Core& core, const sql::Show& show) {
                         Value::BIGINT(int64_t(s.status.log_bytes)), Value::BIGINT(s.status.snapshot_id),
                         Value::BIGINT(s.status.last_commit_ms)});
       break;
-    case ShowKind::kJobs:
-      for (auto& s : core.Report().sources)
-        for (auto& load : s.status.loads) {
-          if (load.complete) continue;
-          auto percent = load.rows_estimated ? fmt::format("{:.1f}%", std::min(100.0, 100.0 * double(load.rows_done) /
-                                                                                          double(load.rows_estimated)))
-                                             : "?";
-          rows.push_back(
-              {Value::BIGINT(load.table), Value(fmt::format("initial load of {} from {}", load.name, s.name)),
-               Value::BIGINT(int64_t(load.rows_done)), Value::BIGINT(int64_t(load.rows_estimated)), Value(percent)});
-        }
+    case ShowKind::kJobs: {
+      auto report = core.Report();
+      auto add = [&](ObjectId id, std::string job, uint64_t done, uint64_t total) {
+        auto percent =
+            total ? fmt::format("{:.1f}%", std::min(100.0, 100.0 * double(done) / double(total))) : std::string("?");
+        rows.push_back({Value::BIGINT(id), Value(std::move(job)), Value::BIGINT(int64_t(done)),
+                        Value::BIGINT(int64_t(total)), Value(percent)});
+      };
+      for (auto& s : report.sources)
+        for (auto& load : s.status.loads)
+          if (!load.complete)
+            add(load.table, fmt::format("initial load of {} from {}", load.name, s.name), load.rows_done,
+                load.rows_estimated);
+      for (auto& b : report.backfills) add(b.id, fmt::format("backfill of {}", b.name), b.rows_done, b.rows_total);
       break;
+    }
     case ShowKind::kCreate: {
       TW_ASSIGN(auto object, FindObject(core, show.name));
       if (object->type != show.type)

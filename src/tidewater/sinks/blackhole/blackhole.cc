@@ -14,6 +14,10 @@ class BlackholeSink final : public Sink {
     status_.state = SinkState::kRunning;
     return {};
   }
+  void Load(CheckpointId, uint64_t rows, std::function<DeltaBatch()>) override {
+    std::lock_guard lock(mutex_);
+    status_.log_rows += rows;
+  }
   void Append(CheckpointId id, DeltaBatch rows) override {
     std::lock_guard lock(mutex_);
     if (id <= status_.committed) return;

@@ -102,6 +102,13 @@ class IcebergSink : public Sink {
     return {};
   }
 
+  void Load(CheckpointId id, uint64_t rows, std::function<DeltaBatch()> make) override {
+    std::lock_guard lock(mutex_);
+    if (status_.committed > 0) return;
+    content_ = Content{id, rows, std::move(make)};
+    status_.log_rows += rows;
+  }
+
   void Append(CheckpointId id, DeltaBatch rows) override {
     auto bytes = MemoryBytes(rows);
     std::lock_guard lock(mutex_);
@@ -161,6 +168,12 @@ class IcebergSink : public Sink {
     uint64_t bytes;
   };
 
+  struct Content {
+    CheckpointId id;
+    uint64_t rows;
+    std::function<DeltaBatch()> make;
+  };
+
   metrics::Labels Labels() const { return {{"sink", options_.name}}; }
 
   // --- the sink's thread (Start() of a new sink calls Connect() before there is one) ---
@@ -192,14 +205,22 @@ class IcebergSink : public Sink {
     for (;;) {
       CheckpointId target = 0;
       std::vector<const DeltaBatch*> rows;
+      std::optional<Content> content;
       {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return stop_ || HasWork(); });
         if (stop_) return {};
-        target = durable_;
+        content = content_;
+        target = content ? content->id : durable_;
+        // What the content contains stays in the log until it is committed: an older process may prove quicker.
         for (auto& entry : log_)
-          if (entry.id <= target) rows.push_back(&entry.rows);
+          if (entry.id <= target && !content) rows.push_back(&entry.rows);
         durable_since_commit_ = 0;
+      }
+      DeltaBatch all;
+      if (content) {
+        all = content->make();
+        rows = {&all};
       }
       TW_TRY(Commit(target, std::move(rows)));
     }
@@ -456,6 +477,7 @@ class IcebergSink : public Sink {
   }
 
   bool HasWork() const {
+    if (content_) return content_->id <= durable_;
     if (log_.empty() || log_.front().id > durable_) return false;
     return durable_since_commit_ >= config_.commit_interval ||
            (wanted_ > status_.committed && wanted_ <= durable_ && log_.front().id <= wanted_);
@@ -463,7 +485,7 @@ class IcebergSink : public Sink {
 
   /// Nothing to commit up to the durable checkpoint: then it is committed.
   void AdvanceIdle() {
-    if (!indexed_once_ || (!log_.empty() && log_.front().id <= durable_)) return;
+    if (!indexed_once_ || content_ || (!log_.empty() && log_.front().id <= durable_)) return;
     status_.committed = std::max(status_.committed, durable_);
     committed_changed_.notify_all();
   }
@@ -494,6 +516,8 @@ class IcebergSink : public Sink {
         done.push_back(std::move(log_.front()));
         log_.pop_front();
       }
+      // Nothing is committed before the content.
+      if (auto content = std::exchange(content_, std::nullopt)) status_.log_rows -= content->rows;
       status_.committed = std::max(status_.committed, id);
       status_.snapshot_id = snapshot_id;
       if (duration_ms) {
@@ -535,6 +559,7 @@ class IcebergSink : public Sink {
   std::mutex mutex_;
   std::condition_variable wake_, committed_changed_;
   std::deque<LogEntry> log_;  ///< ascending ids; the thread reads entries up to durable_ without the lock
+  std::optional<Content> content_;
   CheckpointId durable_ = 0, wanted_ = 0;
   uint64_t durable_since_commit_ = 0;
   bool stop_ = false;
