@@ -3,6 +3,7 @@
 #include <random>
 #include "tidewater/engine/core.h"
 #include "tidewater/base/check.h"
+#include "tidewater/base/clock.h"
 #include "tidewater/base/log.h"
 #include "tidewater/sql/plan_codec.h"
 
