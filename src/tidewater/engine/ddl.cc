@@ -722,10 +722,10 @@ void Core::RemoveSink(ObjectId id) {
   if (it->second.sink) it->second.sink->Stop();
   for (auto checkpoint : it->second.logged) dropped_streams_.push_back(fmt::format("sink/{}/{}", id, checkpoint));
   auto input = it->second.input;
+  bool kept = it->second.filling;  // its view is not there any more
   sinks_.erase(it);
-  bool kept = false;
   for (auto& [other_id, other] : sinks_) kept |= other.input == input;
-  if (!kept && catalog_.Current()->Find(input)) circuit_->KeepOutput(input, false);
+  if (!kept) circuit_->KeepOutput(input, false);
 }
 
 void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings) {

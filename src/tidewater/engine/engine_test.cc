@@ -442,6 +442,78 @@ TEST_F(EngineTest, SinkAsSelectHasAViewOfItsOwn) {
   Do("DROP TABLE t");
 }
 
+TEST_F(EngineTest, ViewsAreFilledWhileRowsChange) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, g INT, v INT)");
+  Do("INSERT INTO t SELECT i, i % 5000, i % 97 FROM generate_series(0, 299999) AS s(i)");
+  constexpr auto kView = "SELECT a.g, count(*) AS n, sum(b.v) AS s FROM t a JOIN t b ON a.id = b.id GROUP BY a.g";
+  std::atomic<bool> stop{false};
+  std::atomic<int> changes{0};
+  std::thread writer([&] {
+    auto session = OpenSession(*engine_, {});
+    for (int i = 0; !stop; i++) {
+      auto id = std::to_string(i * 7919 % 300000);
+      auto result = QueryIn(*session, i % 3 == 0   ? "DELETE FROM t WHERE id = " + id
+                                      : i % 3 == 1 ? "UPDATE t SET v = v + 1, g = g + 1 WHERE id = " + id
+                                                   : "INSERT INTO t VALUES (" + std::to_string(300000 + i) + ", 7, 1)");
+      EXPECT_TRUE(result.empty()) << result[0];
+      changes++;
+    }
+  });
+  auto before = changes.load();
+  Do(std::string("CREATE MATERIALIZED VIEW w AS ") + kView);
+  auto during = changes - before;
+  Do(std::string("CREATE SINK k AS ") + kView + " WITH (connector = 'hand')");
+  stop = true;
+  writer.join();
+  EXPECT_GT(during, 3) << "the engine stood still";
+  EXPECT_EQ(Query("SELECT * FROM w ORDER BY 1"), Query(std::string(kView) + " ORDER BY 1"));
+  Do("FLUSH");
+  std::map<std::string, int> net;
+  for (auto& line : downstream_.All()) net[line.substr(1)] += line[0] == '+' ? 1 : -1;
+  std::erase_if(net, [](auto& entry) { return entry.second == 0; });
+  Lines sunk;
+  for (auto& [line, n] : net) sunk.push_back(line);
+  auto expected = Query(kView);
+  std::sort(expected.begin(), expected.end());
+  EXPECT_EQ(sunk, expected);
+  Crash();
+  EXPECT_EQ(Query("SELECT * FROM w ORDER BY 1"), Query(std::string(kView) + " ORDER BY 1"));
+}
+
+TEST_F(EngineTest, AStatementThatIsCancelledLeavesNoView) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Do("INSERT INTO t SELECT i, i FROM generate_series(0, 199999) AS s(i)");
+  for (std::string statement : {"CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1",
+                                "CREATE SINK w AS SELECT a.v / 10 AS k, count(*) AS n FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1 WITH (connector = 'hand')"}) {
+    auto other = OpenSession(*engine_, {});
+    std::thread cancel([&] {
+      ASSERT_TRUE(Eventually([&] { return !engine_->Report().backfills.empty(); }));
+      EXPECT_EQ(QueryIn(*other, "SHOW JOBS").size(), 1u);
+      session_->Cancel();
+    });
+    EXPECT_EQ(Query(statement), Lines{"57014: canceling statement due to user request"});
+    cancel.join();
+    EXPECT_EQ(Query("SHOW MATERIALIZED VIEWS"), Lines{});
+    EXPECT_EQ(Query("SHOW SINKS"), Lines{});
+    EXPECT_TRUE(engine_->Report().backfills.empty());
+  }
+  // A crash in the middle leaves nothing either, in the state log too.
+  std::thread never([&] {
+    auto session = OpenSession(*engine_, {});
+    QueryIn(*session, "CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1");
+  });
+  ASSERT_TRUE(Eventually([&] { return !engine_->Report().backfills.empty(); }));
+  Do("FLUSH");
+  engine_->Abandon();
+  never.join();
+  Crash();
+  EXPECT_EQ(Query("SHOW MATERIALIZED VIEWS"), Lines{});
+  Do("CREATE MATERIALIZED VIEW w AS SELECT count(*) AS n FROM t");
+  EXPECT_EQ(Query("SELECT * FROM w"), Lines{"200000"});
+  Crash();
+  EXPECT_EQ(Query("SELECT * FROM w"), Lines{"200000"});
+}
+
 TEST_F(EngineTest, ASinkBeginsWithTheContentOfItsInput) {
   downstream_.commits = false;
   Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
