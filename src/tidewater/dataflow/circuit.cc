@@ -341,6 +341,7 @@ class CircuitImpl : public Circuit {
     return out;
   }
 
+  bool Contains(ObjectId relation) const override { return relations_.contains(relation); }
   std::vector<uint32_t> StoreKey(ObjectId relation) const override { return At(relation).key; }
 
   void Push(ChangeChunk change) override {

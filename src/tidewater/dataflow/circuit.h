@@ -92,6 +92,7 @@ class Circuit {
   /// The columns of a relation that some view reads (kScan), or all where `stored`; for connectors that can leave out
   /// the rest.
   virtual std::vector<uint32_t> NeededColumns(ObjectId relation) const = 0;
+  virtual bool Contains(ObjectId relation) const = 0;
   /// Columns by which a stored relation finds rows (its primary or derived key); empty when there is none.
   virtual std::vector<uint32_t> StoreKey(ObjectId relation) const = 0;
 

@@ -235,7 +235,8 @@ bool Core::PollSources() {
       }
       source.epoch_commit_time_us = std::max(source.epoch_commit_time_us, batch->commit_time_us);
       for (auto& change : batch->changes) {
-        if (change.rows->size() == 0) continue;
+        // A table that was dropped may still come for a while.
+        if (change.rows->size() == 0 || !circuit_->Contains(change.table)) continue;
         pushed_ = true;
         if (stream) {
           DeltaBatch delta;
@@ -250,10 +251,8 @@ bool Core::PollSources() {
       }
       if (!batch->rejected.empty()) {
         DeltaBatch delta;
-        auto contents = catalog_.Current();
         for (auto& row : batch->rejected) {
-          auto table = contents->Find(row.table);
-          auto name = table ? table->name : std::to_string(row.table);
+          auto name = NameOf(row.table);
           errors_.Resolve(name, row.key, delta);
           if (row.resolved) continue;
           source.rejected++;
@@ -313,19 +312,21 @@ void Core::HandToSinks() {
   for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input));
 }
 
+std::string Core::NameOf(ObjectId id) const {
+  if (auto object = catalog_.Current()->Find(id)) return object->name;
+  if (auto it = backfills_.find(id); it != backfills_.end()) return it->second.name;
+  if (auto it = new_tables_.find(id); it != new_tables_.end()) return it->second;
+  return std::to_string(id);
+}
+
 bool Core::TakeEvaluationErrors() {
   // The error table's own change is a step of its own in the same epoch; views on the error table may fail in turn.
   for (int round = 0; round < 3; round++) {
     auto errors = circuit_->TakeErrors();
     if (errors.empty()) return round > 0;
     std::map<ErrorEntry, int64_t> net;
-    auto contents = catalog_.Current();
     for (auto& e : errors) {
-      auto view = contents->Find(e.view);
-      auto filling = backfills_.find(e.view);
-      auto name = view                           ? view->name
-                  : filling != backfills_.end() ? filling->second.name
-                                                : std::to_string(e.view);
+      auto name = NameOf(e.view);
       net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] +=
           e.weight;
     }
@@ -400,7 +401,7 @@ void Core::RefreshMetrics() {
     if (source.source) r.status = source.source->GetStatus();
     for (auto& load : r.status.loads)
       if (load.name.empty())
-        if (auto table = catalog_.Current()->Find(load.table)) load.name = table->name;
+        load.name = NameOf(load.table);
     metrics::Labels labels{{"source", source.name}};
     metrics::Gauge("tidewater_source_lag_bytes", "Bytes behind the upstream's write position", labels)
         .Set(double(r.status.lag_bytes));

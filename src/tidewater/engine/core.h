@@ -87,7 +87,7 @@ class Core {
     ObjectId id = 0;
     std::string name;
     const SourceConnector* connector = nullptr;
-    std::unique_ptr<Source> source;
+    std::shared_ptr<Source> source;  ///< shared with the statement that works on it upstream
     std::string offset;
     bool started = false;        ///< Start was called; a stream-only source waits for its first view
     bool unread = false;         ///< stream-only, and no view reads it any more: not polled
@@ -160,6 +160,8 @@ class Core {
   void HandToSink(SinkRuntime& sink, const DeltaBatch& rows);
   /// Has the sink take the content of its input as of `id`.
   void LoadSink(SinkRuntime& sink, CheckpointId id);
+  /// Of an object in the catalog or on its way there.
+  std::string NameOf(ObjectId id) const;
   /// Whether there were any: the error table has changed then.
   bool TakeEvaluationErrors();
   void RefreshMetrics();
@@ -232,7 +234,8 @@ class Core {
   /// What a running stream has sent and `readers` have not given yet, piece by piece.
   std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
   void RemoveSink(ObjectId id);
-  void RemoveObject(const catalog::Object& object, std::vector<std::string>& warnings);
+  /// Engine's thread. `upstream` gets what is to be done upstream, on the statement's thread; it returns a warning or "".
+  void RemoveObject(const catalog::Object& object, std::vector<std::function<std::string()>>& upstream);
 
   // Constant after Open().
   EngineOptions options_;
@@ -251,6 +254,7 @@ class Core {
   std::map<ObjectId, SourceRuntime> sources_;
   std::map<ObjectId, SinkRuntime> sinks_;
   std::map<ObjectId, BackfillRuntime> backfills_;
+  std::map<ObjectId, std::string> new_tables_;  ///< names of those that are not in the catalog yet
   Epoch epoch_ = 1;  ///< the open one
   bool pushed_ = false, stepped_ = false;
   bool changed_ = false, offsets_changed_ = false;

@@ -234,25 +234,30 @@ Status Core::CreateSource(const sql::CreateSource& statement, const std::string&
                                .WithHint("Columns are named in CREATE TABLE ... FROM this source."));
   object.id = catalog_.NextId();
   TW_ASSIGN(auto runtime, MakeSource(object));
+  auto source = runtime.source;
+  if (!object.stream_only) {
+    TW_TRY(source->Start(""));
+    runtime.started = true;
+  }
 
-  TW_ASSIGN(auto writes, LockWrites(cancelled));
   CheckpointId checkpoint = 0;
-  TW_TRY(OnEngine([&]() -> Status {
-    if (object.stream_only) {
-      circuit_->AddStream(object.id, sql::ToSchema(object).GetTypes());
-    } else {
-      TW_TRY(runtime.source->Start(""));
-      runtime.started = true;
-    }
-    if (auto added = catalog_.Add(object); !added) {
-      if (object.stream_only) circuit_->Drop(object.id);
-      runtime.source->Stop();
-      return added;
-    }
-    sources_.emplace(object.id, std::move(runtime));
-    checkpoint = TakeCheckpoint();
-    return {};
-  }));
+  auto create = [&]() -> Status {
+    TW_ASSIGN(auto writes, LockWrites(cancelled));
+    return OnEngine([&]() -> Status {
+      if (object.stream_only) circuit_->AddStream(object.id, sql::ToSchema(object).GetTypes());
+      if (auto added = catalog_.Add(object); !added) {
+        if (object.stream_only) circuit_->Drop(object.id);
+        return added;
+      }
+      sources_.emplace(object.id, std::move(runtime));
+      checkpoint = TakeCheckpoint();
+      return {};
+    });
+  };
+  if (auto created = create(); !created) {
+    source->Stop();
+    return created;
+  }
   return WaitDurable(checkpoint, nullptr);
 }
 
@@ -269,7 +274,7 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
     return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
   }
   Schema schema;
-  Source* source = nullptr;
+  std::shared_ptr<Source> source;
   if (!statement.all_columns) {
     TW_ASSIGN(schema, frontend_->ResolveColumns(statement.columns));
   }
@@ -285,10 +290,9 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
     object.depends_on = {upstream->id};
     object.upstream_table = statement.upstream_table;
     TW_TRY(OnEngine([&]() -> Status {
-      source = sources_.at(upstream->id).source.get();
+      source = sources_.at(upstream->id).source;
       return {};
     }));
-    // The DDL lock keeps the source alive. Describe may wait for the network.
     if (statement.all_columns) {
       TW_ASSIGN(schema, source->Describe(statement.upstream_table));
     }
@@ -303,38 +307,47 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
   SetOptions(object, statement.options);
   object.id = catalog_.NextId();
 
-  TW_ASSIGN(auto writes, LockWrites(cancelled));
-  CheckpointId checkpoint = 0;
   TW_TRY(OnEngine([&]() -> Status {
     circuit_->AddTable(object.id, schema);
     object.store_key = circuit_->StoreKey(object.id);
-    if (source) {
-      if (auto added = source->AddTable(MakeSourceTable(object)); !added) {
-        circuit_->Drop(object.id);
-        return added;
-      }
-    }
-    // Pins from now on know the relation: only then may anybody find its name.
-    stepped_ = true;
-    PublishNow();
+    new_tables_[object.id] = object.name;
     if (source) {
       sources_.at(object.source).loading.insert(object.id);
       std::lock_guard lock(mutex_);
       loading_.insert(object.id);
     }
-    if (auto added = catalog_.Add(object); !added) {
+    // Pins from now on know the relation: only then may anybody find its name.
+    stepped_ = true;
+    PublishNow();
+    return {};
+  }));
+  CheckpointId checkpoint = 0;
+  auto create = [&]() -> Status {
+    // This may wait for the network, not so the engine.
+    if (source) TW_TRY(source->AddTable(MakeSourceTable(object)));
+    TW_ASSIGN(auto writes, LockWrites(cancelled));
+    return OnEngine([&]() -> Status {
+      TW_TRY(catalog_.Add(object));
+      new_tables_.erase(object.id);
+      changed_ = true;
+      checkpoint = TakeCheckpoint();
+      return {};
+    });
+  };
+  if (auto created = create(); !created) {
+    if (source) (void)source->RemoveTable(object.id);
+    TW_TRY(OnEngine([&]() -> Status {
       if (source) {
-        (void)source->RemoveTable(object.id);
         sources_.at(object.source).loading.erase(object.id);
         std::lock_guard lock(mutex_);
         loading_.erase(object.id);
       }
+      new_tables_.erase(object.id);
       circuit_->Drop(object.id);
-      return added;
-    }
-    checkpoint = TakeCheckpoint();
-    return {};
-  }));
+      return {};
+    }));
+    return created;
+  }
   return WaitDurable(checkpoint, nullptr);
 }
 
@@ -728,7 +741,7 @@ void Core::RemoveSink(ObjectId id) {
   if (!kept) circuit_->KeepOutput(input, false);
 }
 
-void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings) {
+void Core::RemoveObject(const Object& object, std::vector<std::function<std::string()>>& upstream) {
   switch (object.type) {
     case ObjectType::kSink:
       RemoveSink(object.id);
@@ -745,9 +758,12 @@ void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings
           loading_.erase(object.id);
           changed_cond_.notify_all();
         }
-        if (auto removed = source.source->RemoveTable(object.id); !removed)
-          warnings.push_back(fmt::format("table \"{}\" is still in the upstream's publication: {}", object.name,
-                                         removed.error().ToString()));
+        upstream.push_back([source = source.source, id = object.id, name = object.name] {
+          auto removed = source->RemoveTable(id);
+          return removed ? std::string()
+                         : fmt::format("table \"{}\" is still in the upstream's publication: {}", name,
+                                       removed.error().ToString());
+        });
       }
       circuit_->Drop(object.id);
       break;
@@ -755,10 +771,13 @@ void Core::RemoveObject(const Object& object, std::vector<std::string>& warnings
     case ObjectType::kSource: {
       auto it = sources_.find(object.id);
       if (it == sources_.end()) break;
-      it->second.source->Stop();
-      if (auto dropped = it->second.source->DropUpstream(); !dropped)
-        warnings.push_back(fmt::format("what source \"{}\" created upstream may still be there: {}", object.name,
-                                       dropped.error().ToString()));
+      upstream.push_back([source = it->second.source, name = object.name] {
+        source->Stop();
+        auto dropped = source->DropUpstream();
+        return dropped ? std::string()
+                       : fmt::format("what source \"{}\" created upstream may still be there: {}", name,
+                                     dropped.error().ToString());
+      });
       if (object.stream_only) circuit_->Drop(object.id);
       sources_.erase(it);
       break;
@@ -819,12 +838,13 @@ Status Core::Drop(const sql::Drop& statement, const Cancelled& cancelled, std::v
 
   TW_ASSIGN(auto writes, LockWrites(cancelled));
   CheckpointId checkpoint = 0;
+  std::vector<std::function<std::string()>> upstream;
   TW_TRY(OnEngine([&]() -> Status {
     std::vector<ObjectId> ids;
     for (auto& object : all) ids.push_back(object->id);
     catalog_.Remove(ids);
     // Sinks AS SELECT have a larger id than their view: dependents always come first.
-    for (auto& object : all) RemoveObject(*object, warnings);
+    for (auto& object : all) RemoveObject(*object, upstream);
     PauseUnreadStreams();
     if (pushed_) StepNow();
     stepped_ = true;
@@ -833,6 +853,10 @@ Status Core::Drop(const sql::Drop& statement, const Cancelled& cancelled, std::v
     return {};
   }));
   for (auto& object : all) last_write_.erase(object->id);
+  // Rows may be written again; the upstream may take its time.
+  writes.unlock();
+  for (auto& work : upstream)
+    if (auto warning = work(); !warning.empty()) warnings.push_back(std::move(warning));
   return WaitDurable(checkpoint, nullptr);
 }
 

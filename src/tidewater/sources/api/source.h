@@ -80,11 +80,13 @@ struct SourceTable {
   std::vector<uint32_t> needed;
 };
 
-/// One connected upstream. All calls come from the engine's thread unless marked; the connector owns its own threads.
+/// One connected upstream. Poll, Confirm and Alter come from the engine's thread; what may wait for the upstream (Describe, AddTable,
+/// RemoveTable, Start, Stop, DropUpstream) from the thread of the statement that needs it, one statement at a time. The connector owns
+/// its own threads.
 class Source {
  public:
   virtual ~Source() = default;
-  /// Columns and key of an upstream table, for `CREATE TABLE t (*) FROM source TABLE '...'`. Any thread. Errors: 42P01 no
+  /// Columns and key of an upstream table, for `CREATE TABLE t (*) FROM source TABLE '...'`. Errors: 42P01 no
   /// such table, 0A000 a type without counterpart or REPLICA IDENTITY NOTHING, connection errors.
   virtual Result<Schema> Describe(const std::string& upstream_table) = 0;
   /// Checks `table` (exists, key, types fit) and adds it to the running stream, its initial load first. Idempotent after a restart.
