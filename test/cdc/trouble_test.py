@@ -6,7 +6,10 @@ for a statement; a row that no type can hold goes to the error table and leaves 
     trouble_test.py --binary build/release/tidewater
 """
 import argparse
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,6 +149,46 @@ def run():
     t.execute("DROP SOURCE s2 CASCADE")
     expect(p.execute("SELECT count(*) FROM pg_publication WHERE pubname = 'theirs'").fetchone()[0] == 1, "DROP leaves a publication that is not ours")
     expect(p.execute("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 's2'").fetchone()[0] == 0, "DROP removes our slot")
+
+    # The upstream takes no connections and says nothing: only the statement that needs it waits.
+    t.execute("CREATE TABLE own (id int PRIMARY KEY)")
+    postmaster = int((pg.data / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        waiting = threading.Thread(target=lambda: server.connect().execute("CREATE TABLE b (*) FROM s TABLE 'public.b'"))
+        waiting.start()
+        slowest = 0
+        for i in range(10):
+            begun = time.monotonic()
+            t.execute(f"INSERT INTO own VALUES ({i})")
+            expect(count(t, "va") == 1, "views answer")
+            slowest = max(slowest, time.monotonic() - begun)
+            time.sleep(0.1)
+        expect(waiting.is_alive() and slowest < 1, "everything else goes on while CREATE TABLE waits for an upstream that hangs")
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    waiting.join(60)
+    sees(t, "b", 1)
+
+    # A table is dropped while its rows stream.
+    stop = threading.Event()
+
+    def write():
+        with pg.connect() as c:
+            n = 2
+            while not stop.is_set():
+                c.execute("INSERT INTO b SELECT i, repeat('x', 100) FROM generate_series(%s::int, %s::int) i", (n, n + 999))
+                n += 1000
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(8):
+        t.execute("DROP TABLE b")
+        t.execute("CREATE TABLE b (*) FROM s TABLE 'public.b'")
+        time.sleep(0.2)
+    stop.set()
+    writer.join()
+    sees(t, "b", p.execute("SELECT count(*) FROM b").fetchone()[0], 60)
 
     # The slot vanishes: waits for a statement.
     deadline = time.monotonic() + 30
