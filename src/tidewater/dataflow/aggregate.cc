@@ -214,6 +214,7 @@ struct Call {
   LogicalType type;
   std::unique_ptr<Selector> filter;
   std::unique_ptr<GroupTable> distinct;  ///< (group keys, value) -> count
+  std::vector<RowId> gone;               ///< of it, whose count came to 0 in this step
   bool ordered = false;                  ///< min, max over retractable input
   std::map<OrderKey, int64_t> values;
   std::map<StringKey, int64_t> strings;
@@ -331,6 +332,7 @@ class AggregateOp : public Operator {
     }
     for (auto& chunk : inputs[0]->chunks) EvaluateRows(chunk, *this, context, [&](const DeltaChunk& c) { Update(c); });
     Emit(out, context);
+    RemoveEmpty();
     for (auto slot : freed_strings_) free_strings_.push_back(slot);
     freed_strings_.clear();
     touched_.clear();
@@ -575,6 +577,18 @@ class AggregateOp : public Operator {
     }
   }
 
+  void Publish(state::StepNumber, state::StepNumber step) override {
+    groups_->Clean(step, [&](RowId from, RowId to) {
+      for (auto& c : calls_) {
+        if (!c->ordered) continue;
+        Rename(c->values, c->dirty_values, from, to);
+        Rename(c->strings, c->dirty_strings, from, to);
+      }
+    });
+    for (auto& c : calls_)
+      if (c->distinct) c->distinct->Clean(step);
+  }
+
   uint64_t StateRows() const override { return groups_->rows(); }
   uint64_t StateBytes() const override {
     uint64_t n = groups_->Bytes() + sums_.size() * 128;
@@ -754,6 +768,7 @@ class AggregateOp : public Operator {
         int64_t before = count;
         count += weights ? weights[valid[i]] : 1;
         call.distinct->MarkDirty(ids[i]);
+        if (count == 0) call.gone.push_back(ids[i]);
         int64_t change = int64_t(count > 0) - int64_t(before > 0);
         if (change == 0) continue;
         effective[valid[i]] = change;
@@ -855,6 +870,35 @@ class AggregateOp : public Operator {
     it->second += w;
     if (it->second == 0) map.erase(it);
     dirty[PartOf(BlockOf(key.first))].push_back(std::move(key));
+  }
+
+  /// Gives the ordered values of a group that moved to its new id.
+  template <class Map, class Key>
+  static void Rename(Map& map, std::map<uint32_t, std::vector<Key>>& dirty, RowId from, RowId to) {
+    for (auto it = map.lower_bound({from, {}}); it != map.end() && it->first.first == from;) {
+      auto node = map.extract(it++);
+      dirty[PartOf(BlockOf(from))].push_back(node.key());
+      node.key().first = to;
+      dirty[PartOf(BlockOf(to))].push_back(node.key());
+      map.insert(std::move(node));
+    }
+  }
+
+  /// Groups without rows, and distinct values that nobody has any more, go.
+  void RemoveEmpty() {
+    for (auto id : touched_) {
+      uint8_t* s = groups_->State(id);
+      if (global_ || reinterpret_cast<Header*>(s)->weight != 0) continue;
+      for (auto& call : calls_) ReleaseExtras(*call, s);
+      groups_->Kill(id, step_);
+    }
+    for (auto& call : calls_) {
+      std::sort(call->gone.begin(), call->gone.end());
+      call->gone.erase(std::unique(call->gone.begin(), call->gone.end()), call->gone.end());
+      for (auto id : call->gone)
+        if (*reinterpret_cast<int64_t*>(call->distinct->State(id)) == 0) call->distinct->Kill(id, step_);
+      call->gone.clear();
+    }
   }
 
   /// Derives what states cache: the smallest or greatest value, the rounded sum.

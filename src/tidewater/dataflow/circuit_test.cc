@@ -397,6 +397,45 @@ TEST(Circuit, SnapshotKeepsItsEpoch) {
   EXPECT_EQ(found.rows(), snapshot->Parts(1) ? h.Rows(1, snapshot).size() : 0);
 }
 
+/// A window of rows that moves on: groups and distinct values that nobody has any more leave the state.
+TEST(Circuit, GroupsWithoutRowsGo) {
+  for (int workers : {1, 2}) {
+    Harness h(workers, 9);
+    for (auto& v : kViews)
+      if (v.id == 14 || v.id == 16) h.CreateView(v);
+    constexpr int kIds = 3000, kWindow = 2, kSteps = 40;
+    uint64_t settled = 0;
+    for (int step = 0; step < kSteps; step++) {
+      std::vector<std::pair<ChangeOp, Row>> rows;
+      for (int i = 0; i < kIds; i++) {
+        auto row = h.LeftRow(step * kIds + i);
+        row[1] = Value::INTEGER((step * kIds + i) / 2);
+        h.left_[step * kIds + i] = row;
+        rows.push_back({ChangeOp::kUpsert, row});
+        if (step < kWindow) continue;
+        int old = (step - kWindow) * kIds + i;
+        rows.push_back({ChangeOp::kDelete, h.left_.at(old)});
+        h.left_.erase(old);
+      }
+      h.Change(1, std::move(rows));
+      h.circuit_->Step(++h.epoch_);
+      h.circuit_->Publish(h.epoch_);
+      if (step % 4 == 1) h.Checkpoint();
+      if (step % 10 == 9) {
+        h.Check();
+        h.Restart(step == 29 ? 3 - workers : workers);
+        h.Check();
+      }
+      if (step == 12) settled = h.circuit_->MemoryBytes();
+    }
+    EXPECT_LT(h.circuit_->MemoryBytes(), settled * 3 / 2);
+    for (auto& s : h.circuit_->Stats())
+      if (s.name == "aggregate" || s.name == "distinct") {
+        EXPECT_LE(s.state_rows, uint64_t(kIds * kWindow)) << s.name;
+      }
+  }
+}
+
 /// More rows and groups than one part of the state log holds: parts are written anew one by one, and all come back.
 TEST(Circuit, StateInSeveralPartsComesBack) {
   constexpr int kRows = 1'200'000, kGroups = 600'000;

@@ -18,12 +18,11 @@ GroupTable::GroupTable(const Types& key_types, uint32_t state_size) : state_size
   int64_key_ = key_types.size() == 1 && key_types[0].InternalType() == PhysicalType::INT64;
 }
 
-void GroupTable::GrowStates() {
+void GroupTable::MakeStates(uint32_t block) {
+  if (block < states_.size() && states_[block]) return;
   dirty_.resize(store_.Parts());
-  while (states_.size() < store_.BlockCount()) {
-    states_.push_back(std::make_unique_for_overwrite<uint8_t[]>(size_t(state_size_) * kBlockRows));
-    std::memset(states_.back().get(), 0, size_t(state_size_) * kBlockRows);
-  }
+  states_.resize(store_.BlockCount());
+  states_[block] = std::make_unique<uint8_t[]>(size_t(state_size_) * kBlockRows);
 }
 
 void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hashes, state::StepNumber step,
@@ -49,7 +48,7 @@ void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hash
     while (id < HashIndex::kEndOfChain) {
       Block& b = store_.GetBlock(BlockOf(id));
       auto o = OffsetOf(id);
-      bool same = true;
+      bool same = b.Death(o) == state::kNeverStep;
       for (uint32_t c = 0; c < width && same; c++)
         same = state::NotDistinct(b, store_.layout().columns[c], c, o, columns.formats[c], row);
       if (same) return id;
@@ -67,7 +66,8 @@ void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hash
       RowId id = heads[i];
       while (id < HashIndex::kEndOfChain) {
         Block& b = store_.GetBlock(BlockOf(id));
-        if (b.Column<int64_t>(0)[OffsetOf(id)] == value && b.IsValid(0, OffsetOf(id))) break;
+        auto o = OffsetOf(id);
+        if (b.Column<int64_t>(0)[o] == value && b.IsValid(0, o) && b.Death(o) == state::kNeverStep) break;
         id = b.next[OffsetOf(id)];
       }
       ids[i] = id < HashIndex::kEndOfChain ? id : kNoRow;
@@ -90,7 +90,7 @@ void GroupTable::FindOrCreate(DataChunk& keys, const std::vector<uint64_t>& hash
     ids[i] = find(head, i);  // an earlier row of this chunk may have made it
     if (ids[i] != kNoRow) continue;
     ids[i] = store_.AppendOne(keys, formats, i, step);
-    if (states_.size() < store_.BlockCount()) GrowStates();
+    MakeStates(BlockOf(ids[i]));
     store_.GetBlock(BlockOf(ids[i])).next[OffsetOf(ids[i])] = head;
     head = ids[i];
   }
@@ -116,6 +116,11 @@ std::vector<RowId> GroupTable::Encode(uint32_t part, bool base, state::ByteWrite
   } else {
     std::sort(ids.begin(), ids.end());
     ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    // Some may have gone since they were marked, their block too.
+    std::erase_if(ids, [&](RowId id) {
+      auto* block = store_.BlockOrNull(BlockOf(id));
+      return !block || OffsetOf(id) >= block->count || !store_.Alive(id);
+    });
   }
   out.Put<uint32_t>(uint32_t(ids.size()));
   out.PutRaw(ids.data(), ids.size() * sizeof(RowId));
@@ -124,7 +129,7 @@ std::vector<RowId> GroupTable::Encode(uint32_t part, bool base, state::ByteWrite
 
 Result<std::vector<RowId>> GroupTable::Restore(uint32_t part, state::ByteReader& in, bool base) {
   TW_TRY(store_.Restore(part, in, base));
-  GrowStates();
+  dirty_.resize(store_.Parts());
   auto n = in.Get<uint32_t>();
   auto raw = in.GetRaw(size_t(n) * sizeof(RowId));
   if (!in.ok) return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a group table is damaged"));
@@ -134,29 +139,28 @@ Result<std::vector<RowId>> GroupTable::Restore(uint32_t part, state::ByteReader&
     if (BlockOf(id) >= store_.BlockCount() || state::PartOf(BlockOf(id)) != part || !store_.BlockOrNull(BlockOf(id)) ||
         OffsetOf(id) >= store_.GetBlock(BlockOf(id)).count)
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "a state record of a group table is damaged"));
+  for (auto id : ids) MakeStates(BlockOf(id));
   return ids;
 }
 
 void GroupTable::Restored() {
   store_.Restored();
   index_.Clear();
-  Types types = store_.layout().GetTypes();
-  std::vector<uint32_t> all(types.size());
-  for (uint32_t i = 0; i < all.size(); i++) all[i] = i;
   std::vector<uint64_t> hashes;
   for (uint32_t b = 0; b < store_.BlockCount(); b++) {
     auto* block = store_.BlockOrNull(b);
-    if (!block || block->count == 0) continue;
-    DataChunk chunk;
-    chunk.InitializeEmpty(types);
-    for (uint32_t c = 0; c < types.size(); c++) {
-      duckdb::Vector v(types[c], nullptr);
-      state::ReadColumn(*block, store_.layout().columns[c], c, block->count, v);
-      chunk.data[c].Reference(v);
+    // What an earlier block of this number left is not a new group's state.
+    if (b < states_.size() && states_[b]) {
+      if (!block)
+        states_[b].reset();
+      else
+        std::memset(states_[b].get() + size_t(block->count) * state_size_, 0,
+                    size_t(kBlockRows - block->count) * state_size_);
     }
-    chunk.SetCardinality(block->count);
-    state::HashColumns(chunk, all, hashes);
-    if (types.empty()) hashes.assign(block->count, 0x9e3779b97f4a7c15ull);
+    if (!block || block->count == 0) continue;
+    DataChunk keys;
+    HashBlock(*block, hashes, keys);
+    // Dead ones are linked too: cleaning expects every row of a block in its chain.
     index_.Reserve(block->count);
     for (uint32_t r = 0; r < block->count; r++) {
       RowId& head = index_.HeadForUpdate(IndexHash(hashes[r]));
@@ -164,6 +168,51 @@ void GroupTable::Restored() {
       head = state::MakeRowId(b, r);
     }
   }
+}
+
+void GroupTable::HashBlock(const Block& block, std::vector<uint64_t>& hashes, DataChunk& keys) const {
+  Types types = store_.layout().GetTypes();
+  std::vector<uint32_t> all(types.size());
+  keys.InitializeEmpty(types);
+  for (uint32_t c = 0; c < types.size(); c++) {
+    all[c] = c;
+    duckdb::Vector v(types[c], nullptr);
+    state::ReadColumn(block, store_.layout().columns[c], c, block.count, v);
+    keys.data[c].Reference(v);
+  }
+  keys.SetCardinality(block.count);
+  state::HashColumns(keys, all, hashes);
+}
+
+void GroupTable::Clean(state::StepNumber step, const std::function<void(RowId, RowId)>& moved) {
+  for (auto b : store_.Cleanable(step)) {
+    Block& block = store_.GetBlock(b);
+    DataChunk keys;
+    std::vector<uint64_t> hashes;
+    HashBlock(block, hashes, keys);
+    std::vector<uint32_t> index_hashes;
+    for (auto h : hashes) index_hashes.push_back(IndexHash(h));
+    index_.RemoveBlock(store_, b, index_hashes);
+    std::vector<duckdb::sel_t> live;
+    for (uint32_t r = 0; r < block.count; r++)
+      if (block.Death(r) == state::kNeverStep) live.push_back(r);
+    std::vector<RowId> ids(live.size());
+    store_.Append(keys, live.data(), uint32_t(live.size()), nullptr, step, ids.data());
+    index_.Reserve(live.size());
+    for (size_t i = 0; i < live.size(); i++) {
+      MakeStates(BlockOf(ids[i]));
+      RowId& head = index_.HeadForUpdate(index_hashes[live[i]]);
+      store_.GetBlock(BlockOf(ids[i])).next[OffsetOf(ids[i])] = head;
+      head = ids[i];
+      auto from = state::MakeRowId(b, live[i]);
+      std::memcpy(State(ids[i]), State(from), state_size_);
+      MarkDirty(ids[i]);
+      if (moved) moved(from, ids[i]);
+    }
+    store_.Free(b);
+    states_[b].reset();
+  }
+  store_.Publish();
 }
 
 }  // namespace tidewater::dataflow

@@ -228,22 +228,9 @@ void Arrangement::Clean(StepNumber oldest_pin, StepNumber step, const std::funct
     std::unique_lock lock(lookup_mutex);
     if (indexed_) {
       HashColumns(chunk, key_, hashes);
-      // Each chain that has rows of this block is walked once.
       index_hashes_.clear();
       for (auto h : hashes) index_hashes_.push_back(IndexHash(h));
-      std::sort(index_hashes_.begin(), index_hashes_.end());
-      index_hashes_.erase(std::unique(index_hashes_.begin(), index_hashes_.end()), index_hashes_.end());
-      for (auto h : index_hashes_) {
-        RowId* at = &index_.HeadForUpdate(h);
-        while (*at < HashIndex::kEndOfChain) {
-          auto& next = store_.GetBlock(BlockOf(*at)).next[OffsetOf(*at)];
-          if (BlockOf(*at) == b) {
-            *at = next;
-          } else {
-            at = &next;
-          }
-        }
-      }
+      index_.RemoveBlock(store_, b, index_hashes_);
     }
     std::vector<sel_t> live;
     std::vector<int64_t> weights;

@@ -3,6 +3,7 @@
 // The slot of a hash is given by its top bits, so growing keeps the order of slots and walks memory forwards. Keys
 // whose 32-bit hashes collide share a chain: who walks it compares keys. Slots are never removed; a chain may be empty.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 #include "tidewater/state/row_store.h"
@@ -45,6 +46,23 @@ class HashIndex {
   /// Makes room for `n` more hashes.
   void Reserve(uint64_t n) {
     while ((used_ + n) * 8 > slots_.size() * 5) Grow();
+  }
+  /// Takes the rows of block `b`, whose hashes these are, out of their chains.
+  void RemoveBlock(const RowStore& store, uint32_t b, std::vector<uint32_t> hashes) {
+    // Each chain is walked once.
+    std::sort(hashes.begin(), hashes.end());
+    hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
+    for (auto hash : hashes) {
+      RowId* at = &HeadForUpdate(hash);
+      while (*at < kEndOfChain) {
+        auto& next = store.GetBlock(BlockOf(*at)).next[OffsetOf(*at)];
+        if (BlockOf(*at) == b) {
+          *at = next;
+        } else {
+          at = &next;
+        }
+      }
+    }
   }
   void Clear() { Reset(6); }
   uint64_t Bytes() const { return slots_.size() * sizeof(Slot); }
