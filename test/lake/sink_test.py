@@ -62,7 +62,7 @@ def run():
     expect(sql("FLUSH"), [], "notices of FLUSH")
     rows = [(1, 1), (2, 2)]
     expect((lake("often"), lake("seldom")), (rows, rows), "after FLUSH")
-    expect(sinks()["seldom"]["commits"], 1, "commits of a sink that commits when asked")
+    expect(sinks()["seldom"]["commits"], 2, "commits of a sink that commits its first content, and then when asked")
     print("FLUSH commits at once")
 
     # A change that one sink has committed is, for the other, in the state log alone. The process dies; at its next start the catalog is

@@ -304,8 +304,8 @@ class CircuitImpl : public Circuit {
     Add(std::move(r));
   }
 
-  std::unique_ptr<Backfill> BeginBackfill(
-      ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId)> streams) override;
+  std::unique_ptr<Backfill> BeginBackfill(ObjectId view,
+                                          std::function<std::optional<DeltaBatch>(ObjectId)> streams) override;
 
   /// Runs the view's operators over changes of one relation.
   void FeedView(Relation& view, ObjectId relation, std::vector<DeltaBatch>& batches) {
@@ -1286,8 +1286,11 @@ class BackfillImpl : public Backfill {
         continue;
       }
       // Another block has taken the number, or the rows moved to a larger one.
-      if (from) rows += Append(*from, layout, batches[w], [&](uint32_t r) { return from->block->Death(r) > from_->step ? -1 : 0; });
-      if (to) rows += Append(*to, layout, batches[w], [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
+      if (from)
+        rows +=
+            Append(*from, layout, batches[w], [&](uint32_t r) { return from->block->Death(r) > from_->step ? -1 : 0; });
+      if (to)
+        rows += Append(*to, layout, batches[w], [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
     }
     if (rows > 0) circuit_.FeedView(view, relation, batches);
     return rows;

@@ -68,7 +68,7 @@ class GroupTable {
   state::HashIndex index_;
   bool int64_key_;
   std::vector<std::unique_ptr<uint8_t[]>> states_;  ///< by block
-  std::vector<std::vector<state::RowId>> dirty_;  ///< by part
+  std::vector<std::vector<state::RowId>> dirty_;    ///< by part
 };
 
 }  // namespace tidewater::dataflow

@@ -327,8 +327,7 @@ bool Core::TakeEvaluationErrors() {
     std::map<ErrorEntry, int64_t> net;
     for (auto& e : errors) {
       auto name = NameOf(e.view);
-      net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] +=
-          e.weight;
+      net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] += e.weight;
     }
     DeltaBatch delta;
     for (auto& [entry, weight] : net)
@@ -400,8 +399,7 @@ void Core::RefreshMetrics() {
     SourceReport r{id, source.name, source.connector->name, {}, source.rows, source.events, source.rejected};
     if (source.source) r.status = source.source->GetStatus();
     for (auto& load : r.status.loads)
-      if (load.name.empty())
-        load.name = NameOf(load.table);
+      if (load.name.empty()) load.name = NameOf(load.table);
     metrics::Labels labels{{"source", source.name}};
     metrics::Gauge("tidewater_source_lag_bytes", "Bytes behind the upstream's write position", labels)
         .Set(double(r.status.lag_bytes));

@@ -219,8 +219,8 @@ class Core {
   void PauseUnreadStreams();
   /// Makes and starts the connector's sink of a created object. Not yet known to the loop.
   Status AttachSink(SinkRuntime& sink, const catalog::Object& object, bool recovered);
-  /// Adds the operators of a view and begins to fill it; its output goes to `sink` where the rows are not kept. Engine's
-  /// thread. Then WaitBackfill, FinishBackfill.
+  /// Adds the operators of a view and begins to fill it; its output goes to `sink` where the rows are not kept.
+  /// Engine's thread. Then WaitBackfill, FinishBackfill.
   Status StartBackfill(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, ObjectId sink);
   /// Gives the views that are being filled their share. Between two epochs. Whether there is more to do.
   bool RunBackfills();
@@ -234,7 +234,8 @@ class Core {
   /// What a running stream has sent and `readers` have not given yet, piece by piece.
   std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
   void RemoveSink(ObjectId id);
-  /// Engine's thread. `upstream` gets what is to be done upstream, on the statement's thread; it returns a warning or "".
+  /// Engine's thread. `upstream` gets what is to be done upstream, on the statement's thread; it returns a warning or
+  /// "".
   void RemoveObject(const catalog::Object& object, std::vector<std::function<std::string()>>& upstream);
 
   // Constant after Open().
@@ -255,7 +256,7 @@ class Core {
   std::map<ObjectId, SinkRuntime> sinks_;
   std::map<ObjectId, BackfillRuntime> backfills_;
   std::map<ObjectId, std::string> new_tables_;  ///< names of those that are not in the catalog yet
-  Epoch epoch_ = 1;  ///< the open one
+  Epoch epoch_ = 1;                             ///< the open one
   bool pushed_ = false, stepped_ = false;
   bool changed_ = false, offsets_changed_ = false;
   bool sinks_full_ = false;

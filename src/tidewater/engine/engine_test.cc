@@ -483,8 +483,10 @@ TEST_F(EngineTest, ViewsAreFilledWhileRowsChange) {
 TEST_F(EngineTest, AStatementThatIsCancelledLeavesNoView) {
   Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
   Do("INSERT INTO t SELECT i, i FROM generate_series(0, 199999) AS s(i)");
-  for (std::string statement : {"CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1",
-                                "CREATE SINK w AS SELECT a.v / 10 AS k, count(*) AS n FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1 WITH (connector = 'hand')"}) {
+  for (std::string statement : {"CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v "
+                                "/ 50 = b.v / 50 GROUP BY 1",
+                                "CREATE SINK w AS SELECT a.v / 10 AS k, count(*) AS n FROM t a JOIN t b ON a.v / 50 = "
+                                "b.v / 50 GROUP BY 1 WITH (connector = 'hand')"}) {
     auto other = OpenSession(*engine_, {});
     std::thread cancel([&] {
       ASSERT_TRUE(Eventually([&] { return !engine_->Report().backfills.empty(); }));
@@ -500,7 +502,9 @@ TEST_F(EngineTest, AStatementThatIsCancelledLeavesNoView) {
   // A crash in the middle leaves nothing either, in the state log too.
   std::thread never([&] {
     auto session = OpenSession(*engine_, {});
-    QueryIn(*session, "CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v / 50 = b.v / 50 GROUP BY 1");
+    QueryIn(*session,
+            "CREATE MATERIALIZED VIEW w AS SELECT a.v / 10 AS k, count(*) FROM t a JOIN t b ON a.v / 50 = b.v / 50 "
+            "GROUP BY 1");
   });
   ASSERT_TRUE(Eventually([&] { return !engine_->Report().backfills.empty(); }));
   Do("FLUSH");

@@ -14,6 +14,7 @@ Result<const SinkConnector*> SinkRegistry::Find(const std::string& name) const {
   if (it != connectors_.end()) return &it->second;
   std::string known;
   for (auto& [n, c] : connectors_) known += (known.empty() ? "'" : ", '") + n + "'";
-  return std::unexpected(UserError("22023", "unknown sink connector \"{}\"", name).WithHint("Known connectors: " + known + "."));
+  return std::unexpected(
+      UserError("22023", "unknown sink connector \"{}\"", name).WithHint("Known connectors: " + known + "."));
 }
 }  // namespace tidewater

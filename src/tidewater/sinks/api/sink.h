@@ -58,10 +58,10 @@ class Sink {
   /// all of that on its thread and returns no failure: what was refused may be granted again, so it tries again with
   /// pauses; only what no time can cure makes it kFailed. What is appended meanwhile waits in the sink.
   virtual Status Start() = 0;
-  /// The whole content of the input as of checkpoint `id`, `rows` rows, instead of everything appended up to there. Comes
-  /// once, before any Append: from CREATE SINK, and again at recovery as long as the engine does not know that it was
-  /// committed; a sink that finds any commit of its own in the target lets it be. `make` gives it on any thread, any
-  /// number of times; what it gives refers to memory that `make` holds. It is committed on its own, as `id`.
+  /// The whole content of the input as of checkpoint `id`, `rows` rows, instead of everything appended up to there.
+  /// Comes once, before any Append: from CREATE SINK, and again at recovery as long as the engine does not know that it
+  /// was committed; a sink that finds any commit of its own in the target lets it be. `make` gives it on any thread,
+  /// any number of times; what it gives refers to memory that `make` holds. It is committed on its own, as `id`.
   virtual void Load(CheckpointId id, uint64_t rows, std::function<DeltaBatch()> make) = 0;
   /// The consolidated-enough deltas of checkpoint `id` (several calls with the same id add up; within one id a row may
   /// come as -1 and +1 in any order). During recovery the engine replays the ids it holds in order; ids the target

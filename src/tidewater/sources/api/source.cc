@@ -3,12 +3,18 @@
 namespace tidewater {
 std::string ToString(SourceState state) {
   switch (state) {
-    case SourceState::kStarting: return "starting";
-    case SourceState::kLoading: return "loading";
-    case SourceState::kStreaming: return "streaming";
-    case SourceState::kRetrying: return "retrying";
-    case SourceState::kFailed: return "failed";
-    case SourceState::kStopped: return "stopped";
+    case SourceState::kStarting:
+      return "starting";
+    case SourceState::kLoading:
+      return "loading";
+    case SourceState::kStreaming:
+      return "streaming";
+    case SourceState::kRetrying:
+      return "retrying";
+    case SourceState::kFailed:
+      return "failed";
+    case SourceState::kStopped:
+      return "stopped";
   }
   return "unknown";
 }
@@ -26,6 +32,7 @@ Result<const SourceConnector*> SourceRegistry::Find(const std::string& name) con
   if (it != connectors_.end()) return &it->second;
   std::string known;
   for (auto& [n, c] : connectors_) known += (known.empty() ? "'" : ", '") + n + "'";
-  return std::unexpected(UserError("22023", "unknown source connector \"{}\"", name).WithHint("Known connectors: " + known + "."));
+  return std::unexpected(
+      UserError("22023", "unknown source connector \"{}\"", name).WithHint("Known connectors: " + known + "."));
 }
 }  // namespace tidewater

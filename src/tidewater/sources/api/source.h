@@ -17,9 +17,9 @@ namespace tidewater {
 /// A row that no column type can hold: goes to the error table, with the hint to declare the column's type.
 struct RejectedRow {
   ObjectId table = 0;
-  std::string key;      ///< the primary key as text
+  std::string key;  ///< the primary key as text
   std::string column;
-  std::string value;    ///< as text, cut at 1,000 characters
+  std::string value;  ///< as text, cut at 1,000 characters
   std::string message;
   std::string hint;
   bool resolved = false;  ///< true: the upstream row of that key is gone or fits now; remove its entry
@@ -53,11 +53,12 @@ std::string ToString(SourceState state);
 /// What SHOW SOURCES and the metrics say of a source.
 struct SourceStatus {
   SourceState state = SourceState::kStarting;
-  /// kRetrying: the reason, the attempt and when the next comes. kFailed: the reason, with the statement that resolves it as HINT.
+  /// kRetrying: the reason, the attempt and when the next comes. kFailed: the reason, with the statement that resolves
+  /// it as HINT.
   std::optional<Error> error;
   uint64_t retries = 0;
-  std::string position;          ///< e.g. the LSN up to which changes were handed over
-  int64_t lag_bytes = -1;        ///< behind the upstream's write position; -1 unknown
+  std::string position;    ///< e.g. the LSN up to which changes were handed over
+  int64_t lag_bytes = -1;  ///< behind the upstream's write position; -1 unknown
   int64_t lag_us = -1;
   struct Load {
     ObjectId table;
@@ -66,35 +67,38 @@ struct SourceStatus {
     uint64_t rows_estimated = 0;
     bool complete = false;
   };
-  std::vector<Load> loads;       ///< for SHOW JOBS
+  std::vector<Load> loads;  ///< for SHOW JOBS
 };
 
 /// A table that takes part of the source's stream.
 struct SourceTable {
   ObjectId id = 0;
-  std::string upstream_name;     ///< 'public.orders'
-  Schema schema;                 ///< as stored in Tidewater
+  std::string upstream_name;  ///< 'public.orders'
+  Schema schema;              ///< as stored in Tidewater
   std::map<std::string, std::string> options;
   /// Columns the plans need (positions), for connectors that can leave out the rest; empty = all. Left-out columns are
   /// constant NULL vectors.
   std::vector<uint32_t> needed;
 };
 
-/// One connected upstream. Poll, Confirm and Alter come from the engine's thread; what may wait for the upstream (Describe, AddTable,
-/// RemoveTable, Start, Stop, DropUpstream) from the thread of the statement that needs it, one statement at a time. The connector owns
-/// its own threads.
+/// One connected upstream. Poll, Confirm and Alter come from the engine's thread; what may wait for the upstream
+/// (Describe, AddTable, RemoveTable, Start, Stop, DropUpstream) from the thread of the statement that needs it, one
+/// statement at a time. The connector owns its own threads.
 class Source {
  public:
   virtual ~Source() = default;
   /// Columns and key of an upstream table, for `CREATE TABLE t (*) FROM source TABLE '...'`. Errors: 42P01 no
   /// such table, 0A000 a type without counterpart or REPLICA IDENTITY NOTHING, connection errors.
   virtual Result<Schema> Describe(const std::string& upstream_table) = 0;
-  /// Checks `table` (exists, key, types fit) and adds it to the running stream, its initial load first. Idempotent after a restart.
+  /// Checks `table` (exists, key, types fit) and adds it to the running stream, its initial load first. Idempotent
+  /// after a restart.
   virtual Status AddTable(const SourceTable& table) = 0;
   virtual Status RemoveTable(ObjectId table) = 0;
-  /// Starts or resumes. `offset` is what the last checkpoint recorded, empty at the very first start. Tables were added before.
+  /// Starts or resumes. `offset` is what the last checkpoint recorded, empty at the very first start. Tables were added
+  /// before.
   virtual Status Start(const std::string& offset) = 0;
-  /// The next piece if one is there, at most about `max_rows` rows. Never blocks. Errors do not surface here but in GetStatus().
+  /// The next piece if one is there, at most about `max_rows` rows. Never blocks. Errors do not surface here but in
+  /// GetStatus().
   virtual std::optional<SourceBatch> Poll(size_t max_rows) = 0;
   /// Everything up to `offset` is durable: the upstream may forget it.
   virtual void Confirm(const std::string& offset) = 0;
@@ -124,7 +128,8 @@ struct SourceConnector {
   /// Checks names and values of the options without connecting. Errors name the option (22023).
   std::function<Status(const std::map<std::string, std::string>&)> validate;
   std::function<Result<std::unique_ptr<Source>>(SourceOptions)> make;
-  /// A source whose rows the engine does not store: views read the stream itself (nexmark). `fixed_schema` then gives its columns from the options.
+  /// A source whose rows the engine does not store: views read the stream itself (nexmark). `fixed_schema` then gives
+  /// its columns from the options.
   bool stream_only = false;
   std::function<Result<Schema>(const std::map<std::string, std::string>&)> fixed_schema;
 };
