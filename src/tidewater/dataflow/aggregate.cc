@@ -577,7 +577,7 @@ class AggregateOp : public Operator {
     }
   }
 
-  void Publish(state::StepNumber, state::StepNumber step) override {
+  void Publish(state::StepNumber step) override {
     groups_->Clean(step, [&](RowId from, RowId to) {
       for (auto& c : calls_) {
         if (!c->ordered) continue;

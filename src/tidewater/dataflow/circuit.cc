@@ -158,8 +158,8 @@ class StoreOp : public Operator {
   void Absorb(Operator& other, uint32_t worker, uint32_t workers) override {
     AbsorbArrangement(*static_cast<StoreOp&>(other).arrangement, *arrangement, worker, workers);
   }
-  void Publish(StepNumber oldest_pin, StepNumber step) override {
-    arrangement->Clean(oldest_pin, step);
+  void Publish(StepNumber step) override {
+    arrangement->Clean(step);
     arrangement->Publish();
   }
   uint64_t StateRows() const override { return arrangement->store().live_rows(); }
@@ -167,12 +167,6 @@ class StoreOp : public Operator {
 
   /// Shared with snapshots, which may outlive the view.
   std::shared_ptr<Arrangement> arrangement;
-};
-
-/// Which steps readers hold on to. Shared with snapshots, which may outlive the circuit.
-struct PinBoard {
-  std::mutex mutex;
-  std::multiset<StepNumber> pins;
 };
 
 /// Cuts a worker's delta by the shard of some expressions. Each worker's output for the others lies in `parts`.
@@ -219,7 +213,7 @@ struct Relation {
   bool keep = false;
   DeltaBatch kept;
   uint32_t next_worker = 0;
-  // Reader side, under the pin board's mutex:
+  // Reader side, under the circuit's pin mutex:
   bool views_stale = true;
   std::shared_ptr<const ReaderViews> views;
 };
@@ -324,7 +318,7 @@ class CircuitImpl : public Circuit {
     aside_.erase(id);
     for (auto n : r.nodes) nodes_[n].reset();
     nodes_[r.output_node].reset();
-    std::lock_guard lock(board_->mutex);
+    std::lock_guard lock(pin_mutex_);
     order_.erase(std::find(order_.begin(), order_.end(), id));
     relations_.erase(id);
     owned_expressions_.erase(id);
@@ -424,15 +418,14 @@ class CircuitImpl : public Circuit {
   }
 
   void Publish(Epoch epoch) override {
-    std::lock_guard lock(board_->mutex);
-    StepNumber oldest = board_->pins.empty() ? step_ : std::min(*board_->pins.begin(), step_);
+    std::lock_guard lock(pin_mutex_);
     for (auto id : order_) {
       Relation& r = At(id);
-      for (auto& s : r.table_stores) s->Publish(oldest, step_);
+      for (auto& s : r.table_stores) s->Publish(step_);
     }
     for (auto& n : nodes_)
       if (n)
-        for (auto& op : n->ops) op->Publish(oldest, step_);
+        for (auto& op : n->ops) op->Publish(step_);
     for (auto id : order_) At(id).views_stale = true;
     published_step_ = step_;
     published_ = epoch;
@@ -595,7 +588,7 @@ class CircuitImpl : public Circuit {
     return *it->second;
   }
   void Add(std::unique_ptr<Relation> r) {
-    std::lock_guard lock(board_->mutex);
+    std::lock_guard lock(pin_mutex_);
     order_.push_back(r->id);
     relations_[r->id] = std::move(r);
   }
@@ -1032,7 +1025,7 @@ class CircuitImpl : public Circuit {
   DeltaBatch empty_;
   StepNumber step_ = 1;
 
-  std::shared_ptr<PinBoard> board_ = std::make_shared<PinBoard>();
+  std::mutex pin_mutex_;
   StepNumber published_step_ = 0;
   std::atomic<Epoch> published_{0};
 
@@ -1050,15 +1043,10 @@ class SnapshotImpl : public Snapshot {
     std::vector<uint32_t> key;
     Types types;
   };
-  std::shared_ptr<PinBoard> board;
   StepNumber step = 0;
   Epoch epoch_ = 0;
   std::map<ObjectId, Stored> relations;
 
-  ~SnapshotImpl() override {
-    std::lock_guard lock(board->mutex);
-    board->pins.erase(board->pins.find(step));
-  }
   Epoch epoch() const override { return epoch_; }
 
   const Stored* Get(ObjectId id) const {
@@ -1222,7 +1210,7 @@ class BackfillImpl : public Backfill {
 
   void Finish() override {
     circuit_.aside_.erase(view_);
-    std::lock_guard lock(circuit_.board_->mutex);
+    std::lock_guard lock(circuit_.pin_mutex_);
     circuit_.At(view_).views_stale = true;
   }
 
@@ -1365,11 +1353,9 @@ std::unique_ptr<Backfill> CircuitImpl::BeginBackfill(ObjectId view,
 
 std::shared_ptr<Snapshot> CircuitImpl::Pin() {
   auto snapshot = std::make_shared<SnapshotImpl>();
-  std::lock_guard lock(board_->mutex);
-  snapshot->board = board_;
+  std::lock_guard lock(pin_mutex_);
   snapshot->step = published_step_;
   snapshot->epoch_ = published_;
-  board_->pins.insert(published_step_);
   for (auto id : order_) {
     Relation& r = At(id);
     if (!r.stored) continue;

@@ -114,7 +114,8 @@ class Circuit {
 
   // --- Reading.
 
-  /// Makes everything up to `epoch` visible to Pin at once, and lets cleaning go on to the oldest pin.
+  /// Makes everything up to `epoch` visible to Pin at once, and cleans. A snapshot keeps the blocks it sees,
+  /// whatever becomes of them.
   virtual void Publish(Epoch epoch) = 0;
   virtual Epoch published() const = 0;
   /// Any thread: all stored relations as of the published epoch.

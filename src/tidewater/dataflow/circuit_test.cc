@@ -390,7 +390,10 @@ TEST(Circuit, SnapshotKeepsItsEpoch) {
   std::map<ObjectId, std::vector<std::string>> before;
   for (auto& v : kViews) before[v.id] = h.Rows(v.id, snapshot);
   for (int i = 0; i < 30; i++) h.RandomStep(500);
+  auto settled = h.circuit_->MemoryBytes();
+  for (int i = 0; i < 120; i++) h.RandomStep(500);
   for (auto& v : kViews) EXPECT_EQ(before[v.id], h.Rows(v.id, snapshot)) << v.sql;
+  EXPECT_LT(h.circuit_->MemoryBytes(), settled * 3 / 2) << "an old snapshot keeps dead rows from being cleaned";
   DeltaBatch found;
   found.types = kLeft;
   for (int id = 0; id < 60; id++) snapshot->Lookup(1, {Value::INTEGER(id)}, found);

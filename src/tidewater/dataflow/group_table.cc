@@ -185,7 +185,7 @@ void GroupTable::HashBlock(const Block& block, std::vector<uint64_t>& hashes, Da
 }
 
 void GroupTable::Clean(state::StepNumber step, const std::function<void(RowId, RowId)>& moved) {
-  for (auto b : store_.Cleanable(step)) {
+  for (auto b : store_.Cleanable()) {
     Block& block = store_.GetBlock(b);
     DataChunk keys;
     std::vector<uint64_t> hashes;

@@ -141,14 +141,14 @@ class JoinOp : public Operator {
       AbsorbRows(*static_cast<JoinOp&>(other).sides_[s].arrangement, *sides_[s].arrangement, worker, workers);
     if (left_join_) Recount();
   }
-  void Publish(state::StepNumber oldest_pin, state::StepNumber step) override {
+  void Publish(state::StepNumber step) override {
     for (int s = 0; s < 2; s++) {
       auto& a = *sides_[s].arrangement;
       a.Publish();
       if (s == 0 && left_join_) {
-        a.Clean(oldest_pin, step, [&](RowId from, RowId to) { Count(to) = Count(from); });
+        a.Clean(step, [&](RowId from, RowId to) { Count(to) = Count(from); });
       } else {
-        a.Clean(oldest_pin, step);
+        a.Clean(step);
       }
     }
   }

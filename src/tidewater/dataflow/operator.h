@@ -55,7 +55,8 @@ class Operator {
   /// `workers`.
   virtual void Absorb(Operator& /*other*/, uint32_t /*worker*/, uint32_t /*workers*/) {}
 
-  virtual void Publish(state::StepNumber /*oldest_pin*/, state::StepNumber /*step*/) {}
+  /// Between two epochs: readers may see what is there, and what is mostly dead may be rewritten.
+  virtual void Publish(state::StepNumber /*step*/) {}
   virtual uint64_t StateRows() const { return 0; }
   virtual uint64_t StateBytes() const { return 0; }
 

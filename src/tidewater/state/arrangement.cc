@@ -209,8 +209,8 @@ void Arrangement::Apply(const DeltaBatch& batch, StepNumber step) {
   }
 }
 
-void Arrangement::Clean(StepNumber oldest_pin, StepNumber step, const std::function<void(RowId, RowId)>& moved) {
-  auto blocks = store_.Cleanable(oldest_pin);
+void Arrangement::Clean(StepNumber step, const std::function<void(RowId, RowId)>& moved) {
+  auto blocks = store_.Cleanable();
   if (blocks.empty()) return;
   cleanings_++;
   Types types = store_.layout().GetTypes();

@@ -115,7 +115,7 @@ class Arrangement {
 
   /// Rewrites blocks that are mostly dead. Between steps. `moved` (may be empty) hears of every live row's old and new
   /// address.
-  void Clean(StepNumber oldest_pin, StepNumber step, const std::function<void(RowId, RowId)>& moved = {});
+  void Clean(StepNumber step, const std::function<void(RowId, RowId)>& moved = {});
   void Publish() { store_.Publish(); }
 
   uint64_t Bytes() const { return store_.Bytes() + index_.Bytes(); }

@@ -455,20 +455,11 @@ std::vector<BlockView> RowStore::Views() const {
   return views;
 }
 
-std::vector<uint32_t> RowStore::Cleanable(StepNumber oldest_pin) const {
+std::vector<uint32_t> RowStore::Cleanable() const {
   std::vector<uint32_t> out;
   if (dead_ * 4 < rows_ || dead_ < kBlockRows) return out;
-  for (uint32_t b = 0; b < raw_.size(); b++) {
-    Block* block = raw_[b];
-    if (!block || b == tail_ || block->dead * 2 < block->count) continue;
-    bool old = true;
-    for (uint32_t r = 0; r < block->count && old; r++) {
-      auto d = block->Death(r);
-      old = d == kNeverStep || d <= oldest_pin;
-    }
-    if (old) out.push_back(b);
-    if (out.size() == kBlocksPerCleaning) break;
-  }
+  for (uint32_t b = 0; b < raw_.size() && out.size() < kBlocksPerCleaning; b++)
+    if (raw_[b] && b != tail_ && raw_[b]->dead * 2 >= raw_[b]->count) out.push_back(b);
   return out;
 }
 

@@ -175,9 +175,9 @@ class RowStore {
   /// thread, under the circuit's pin lock.
   std::vector<BlockView> Views() const;
 
-  /// Blocks that are worth rewriting: more than half dead, not the one that is appended to, no death after
-  /// `oldest_pin`.
-  std::vector<uint32_t> Cleanable(StepNumber oldest_pin) const;
+  /// Blocks that are worth rewriting: more than half dead, not the one that is appended to. Some of them, to bound the
+  /// pause.
+  std::vector<uint32_t> Cleanable() const;
   /// Forgets a block (its rows are moved or dead); readers keep theirs alive. The number is used again.
   void Free(uint32_t b);
 
