@@ -413,6 +413,7 @@ Status Core::Recover() {
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "sink \"{}\" has no recorded state", object->name));
     sink.uuid = state->second.uuid;
     sink.logged.assign(state->second.logged.begin(), state->second.logged.end());
+    sink.content = state->second.content ? log_->last() : 0;
     // A target that does not answer or refuses is the sink's own to retry. What comes back here are options that the
     // connector does not take: SHOW SINKS says so, and the state log keeps the deltas for a start that does.
     if (auto attached = AttachSink(sink, *object, true); !attached) {
@@ -422,7 +423,7 @@ Status Core::Recover() {
       sink.sink.reset();
     }
     circuit_->KeepOutput(sink.input, true);
-    if (state->second.content && sink.sink) LoadSink(sink, log_->last());
+    if (sink.content && sink.sink) LoadSink(sink, sink.content);
   }
   TW_TRY(ReplaySinkLogs(restored));
   for (auto& [id, sink] : sinks_)

@@ -199,6 +199,7 @@ Status Core::AttachSink(SinkRuntime& sink, const Object& object, bool recovered)
   options.append_only_input = info.append_only;
   options.state_dir = options_.state;
   options.recovered = recovered;
+  options.established = recovered && !sink.content;
   sink.connector_name = connector_name;
   sink.keeps_log = connector->keeps_log;
   sink.types = options.input.GetTypes();

@@ -47,6 +47,8 @@ struct SinkOptions {
   std::string state_dir;  ///< `--state`, where the embedded catalog's warehouse lives by default
   /// The sink is not being created but comes back with the engine.
   bool recovered = false;
+  /// It has committed the content of its input before: a target that is missing was taken away, and is not made anew.
+  bool established = false;
 };
 
 /// One sink. Commit work happens on the sink's own thread; the engine's thread only hands over.

@@ -523,6 +523,72 @@ TEST_F(IcebergSinkTest, CommitsEveryNthCheckpointAndWhenAsked) {
   EXPECT_EQ(sink_->GetStatus().log_bytes, 0u);
 }
 
+TEST_F(IcebergSinkTest, TheFirstContentIsACommitOfItsOwn) {
+  options_.options["commit_checkpoint_interval"] = "100";
+  auto content = [this](const Deltas& rows) { return [this, rows] { return Batch(rows); }; };
+  MustStart();
+  sink_->Load(3, 2, content({{Three(1, 1, "a"), 1}, {Three(2, 1, "b"), 1}}));
+  sink_->Append(4, Batch({{Three(1, 1, "a"), -1}, {Three(3, 1, "c"), 1}}));
+  EXPECT_EQ(sink_->GetStatus().log_rows, 4u);
+  sink_->CheckpointDurable(2, 0);
+  EXPECT_FALSE(sink_->WaitCommitted(2, 100).has_value()) << "the content is not durable yet";
+  sink_->CheckpointDurable(4, 0);
+  ASSERT_TRUE(Wait(3).has_value());
+  ASSERT_TRUE(Wait(4).has_value());
+  EXPECT_EQ(Load().metadata->snapshots.size(), 2u);
+  EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|", "3|1|c|"}));
+  EXPECT_EQ(sink_->GetStatus().log_rows, 0u);
+
+  // The engine may not have heard of that: what it hands over again is there already.
+  options_.recovered = true;
+  options_.generation++;
+  MustStart();
+  sink_->Load(5, 2, content({{Three(2, 1, "b"), 1}, {Three(3, 1, "c"), 1}}));
+  sink_->Append(4, Batch({{Three(1, 1, "a"), -1}, {Three(3, 1, "c"), 1}}));
+  sink_->Append(6, Batch({{Three(4, 1, "d"), 1}}));
+  sink_->CheckpointDurable(6, 0);
+  ASSERT_TRUE(Wait(6).has_value());
+  EXPECT_EQ(ReadAll(), (std::multiset<std::string>{"2|1|b|", "3|1|c|", "4|1|d|"}));
+
+  // One that has committed nothing begins with the content of the recovery, in place of the log up to there.
+  options_.uuid = iceberg::NewUuid();
+  options_.options["table.name"] = "u";
+  options_.generation++;
+  MustStart();
+  sink_->Load(9, 1, content({{Three(7, 1, "g"), 1}}));
+  sink_->Append(8, Batch({{Three(6, 1, "f"), 1}}));
+  sink_->Append(10, Batch({{Three(8, 1, "h"), 1}}));
+  sink_->CheckpointDurable(10, 0);
+  ASSERT_TRUE(Wait(10).has_value());
+  std::multiset<std::string> rows;
+  auto read = lake::ReadTable(*Catalog()->LoadTable({{"db"}, "u"}), [&](DataChunk& chunk) -> Status {
+    for (size_t i = 0; i < chunk.size(); i++) rows.insert(chunk.GetValue(0, i).ToString());
+    return {};
+  });
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(rows, (std::multiset<std::string>{"7", "8"}));
+
+  // An empty content needs no commit.
+  options_.uuid = iceberg::NewUuid();
+  options_.options["table.name"] = "empty";
+  MustStart();
+  sink_->Load(11, 0, content({}));
+  sink_->CheckpointDurable(11, 0);
+  ASSERT_TRUE(Wait(11).has_value());
+  EXPECT_TRUE(Catalog()->LoadTable({{"db"}, "empty"})->metadata->snapshots.empty());
+
+  // A table that was there once is not made again, empty.
+  options_.established = true;
+  options_.options["table.name"] = "gone";
+  MustStart();
+  sink_->Append(12, Batch({{Three(1, 1, "a"), 1}}));
+  sink_->CheckpointDurable(12, 0);
+  EXPECT_FALSE(sink_->WaitCommitted(12, 1000).has_value());
+  EXPECT_EQ(sink_->GetStatus().state, SinkState::kRetrying);
+  EXPECT_NE(sink_->GetStatus().error->message.find("is gone"), std::string::npos);
+  EXPECT_FALSE(Catalog()->LoadTable({{"db"}, "gone"}).has_value());
+}
+
 TEST_F(IcebergSinkTest, LargeCheckpointsAreCutIntoFiles) {
   options_.options["target_file_size_mb"] = "1";
   constexpr int64_t kRows = 1'200'000;
