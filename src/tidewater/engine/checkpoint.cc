@@ -233,7 +233,8 @@ Status Core::Flush(const Cancelled& cancelled, std::vector<std::string>& warning
   std::vector<Waiting> waiting;
   TW_TRY(OnEngine([&] {
     id = TakeCheckpoint();
-    for (auto& [sink_id, sink] : sinks_) waiting.push_back({sink.name, sink.sink, sink.start_error});
+    for (auto& [sink_id, sink] : sinks_)
+      if (!sink.filling) waiting.push_back({sink.name, sink.sink, sink.start_error});
     return Status{};
   }));
   TW_TRY(WaitDurable(id, cancelled));

@@ -12,6 +12,9 @@ using duckdb::idx_t;
 
 namespace {
 
+/// How soon sources are looked at again while sinks hold too much: nobody tells when they have committed.
+constexpr int64_t kSinksFullWaitUs = 20'000;
+
 Error Stopping() { return EnvError(ErrorKind::kUnavailable, "the engine is shutting down"); }
 
 Error StoppingError() {
@@ -185,9 +188,16 @@ void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
 }
 
 bool Core::SinksFull() {
-  uint64_t bytes = 0;
-  for (auto& [id, sink] : sinks_)
-    if (sink.sink) bytes += sink.sink->GetStatus().log_bytes;
+  uint64_t bytes = 0, most = 0;
+  const SinkRuntime* largest = nullptr;
+  for (auto& [id, sink] : sinks_) {
+    auto held = sink.sink ? sink.sink->GetStatus().log_bytes : 0;
+    bytes += held;
+    if (held > most) {
+      most = held;
+      largest = &sink;
+    }
+  }
   bool full = bytes > options_.sink_log_bytes_max;
   if (full) {
     // What a commit interval holds back would never become less.
@@ -202,8 +212,8 @@ bool Core::SinksFull() {
   if (full != sinks_full_) {
     sinks_full_ = full;
     if (full)
-      log::warn("sources wait: bytes={} are held for sinks that have not committed, more than {}", bytes,
-                options_.sink_log_bytes_max);
+      log::warn("sources wait: bytes={} are held for sinks that have not committed, more than {}; most for sink={}",
+                bytes, options_.sink_log_bytes_max, largest->name);
     else
       log::info("sources go on: bytes={} are held for sinks", bytes);
   }
@@ -475,6 +485,7 @@ void Core::Loop() {
         };
         if (!more) {
           int64_t wait_us = 1'000'000;
+          if (sinks_full_) wait_us = kSinksFullWaitUs;
           if (changed_ && CheckpointPossible())
             wait_us = std::clamp<int64_t>(
                 last_checkpoint_us_ + options_.checkpoint_interval_ms * 1000 - MonotonicMicros(), 0, wait_us);

@@ -491,6 +491,8 @@ TEST_F(EngineTest, AStatementThatIsCancelledLeavesNoView) {
     std::thread cancel([&] {
       ASSERT_TRUE(Eventually([&] { return !engine_->Report().backfills.empty(); }));
       EXPECT_EQ(QueryIn(*other, "SHOW JOBS").size(), 1u);
+      QueryIn(*other, "FLUSH");  // does not wait for what is not there yet
+      EXPECT_TRUE(other->TakeNotices().empty());
       session_->Cancel();
     });
     EXPECT_EQ(Query(statement), Lines{"57014: canceling statement due to user request"});
