@@ -74,6 +74,7 @@ uint64_t MachineMemoryBytes() {
 struct BlockMemory::Impl {
   struct Extent {
     uint64_t offset;  ///< in the scratch file
+    size_t bytes;
     bool sealed = false;
     bool spilled = false;
   };
@@ -81,8 +82,9 @@ struct BlockMemory::Impl {
   std::mutex mutex;
   std::unordered_map<uint8_t*, Extent> extents;
   std::map<size_t, std::vector<std::pair<uint8_t*, uint64_t>>> free_extents;  ///< by size
-  std::deque<std::pair<uint8_t*, size_t>> sealed;   ///< oldest first, and never spilled; may name freed ones
-  std::deque<std::pair<uint8_t*, size_t>> spilled;  ///< the clock's hand is at the front
+  /// These two may name extents that were freed, and others that begin at the same place since.
+  std::deque<uint8_t*> sealed;   ///< oldest first, and never spilled
+  std::deque<uint8_t*> spilled;  ///< the clock's hand is at the front
   uint8_t* slab = nullptr;
   size_t slab_left = 0;
   uint64_t slab_offset = 0, next_offset = 0;
@@ -136,7 +138,8 @@ struct BlockMemory::Impl {
   }
 
   /// One extent into the file. False, with stats.error set, when it could not be written or mapped.
-  bool Spill(uint8_t* at, size_t bytes, Extent& extent) {
+  bool Spill(uint8_t* at, Extent& extent) {
+    auto bytes = extent.bytes;
     auto fail = [&](const char* what) {
       stats.error = EnvError(ErrorKind::kIo, "rows cannot leave memory: {} of the scratch file failed: {}", what,
                              std::strerror(errno))
@@ -165,12 +168,12 @@ struct BlockMemory::Impl {
     uint64_t done = 0;
     if (file < 0) return 0;
     while (done < want && !sealed.empty()) {
-      auto [at, bytes] = sealed.front();
+      auto* at = sealed.front();
       auto it = extents.find(at);
       if (it != extents.end() && it->second.sealed && !it->second.spilled) {
-        if (!Spill(at, bytes, it->second)) return done;
-        spilled.emplace_back(at, bytes);
-        done += bytes;
+        if (!Spill(at, it->second)) return done;
+        spilled.push_back(at);
+        done += it->second.bytes;
       }
       sealed.pop_front();
     }
@@ -180,24 +183,24 @@ struct BlockMemory::Impl {
   /// Takes the pages of the next `n` spilled extents off the process: they are in the file.
   void TakePages(size_t n) {
     for (n = std::min(n, spilled.size()); n > 0; n--) {
-      auto [at, bytes] = spilled.front();
+      auto* at = spilled.front();
       spilled.pop_front();
       auto it = extents.find(at);
       if (it == extents.end() || !it->second.spilled) continue;
-      madvise(at, bytes, MADV_DONTNEED);
-      spilled.emplace_back(at, bytes);
+      madvise(at, it->second.bytes, MADV_DONTNEED);
+      spilled.push_back(at);
     }
   }
 
   /// A sealed extent was freed: its queue entry goes when half of them have nothing behind them any more.
   void ForgetStale() {
     if (++stale * 2 < sealed.size() + spilled.size()) return;
-    std::erase_if(sealed, [&](auto& e) {
-      auto it = extents.find(e.first);
+    std::erase_if(sealed, [&](auto* at) {
+      auto it = extents.find(at);
       return it == extents.end() || !it->second.sealed || it->second.spilled;
     });
-    std::erase_if(spilled, [&](auto& e) {
-      auto it = extents.find(e.first);
+    std::erase_if(spilled, [&](auto* at) {
+      auto it = extents.find(at);
       return it == extents.end() || !it->second.spilled;
     });
     stale = 0;
@@ -314,7 +317,7 @@ uint8_t* BlockMemory::Allocate(size_t bytes) {
   }
   if (impl_->over) impl_->EvictLocked(2 * bytes);
   auto [at, offset] = impl_->Take(bytes);
-  impl_->extents.emplace(at, Impl::Extent{offset});
+  impl_->extents.emplace(at, Impl::Extent{offset, bytes});
   impl_->stats.allocated += bytes;
   return at;
 }
@@ -322,9 +325,9 @@ uint8_t* BlockMemory::Allocate(size_t bytes) {
 void BlockMemory::Seal(uint8_t* extent, size_t bytes) {
   std::lock_guard lock(impl_->mutex);
   auto& e = impl_->extents.at(extent);
-  TW_CHECK(!e.sealed, "an extent is sealed once");
+  TW_CHECK(!e.sealed && e.bytes == Pages(bytes), "an extent is sealed once");
   e.sealed = true;
-  impl_->sealed.emplace_back(extent, Pages(bytes));
+  impl_->sealed.push_back(extent);
 }
 
 void BlockMemory::Free(uint8_t* extent, size_t bytes) {

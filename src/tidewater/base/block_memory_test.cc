@@ -43,6 +43,33 @@ bool Holds(const uint8_t* at, uint64_t seed) {
   return true;
 }
 
+/// A large extent's place goes back to the system; what comes there next is smaller, and something else lies behind it.
+TEST_F(BlockMemoryTest, PlacesOfLargeExtentsAreTakenByOthers) {
+  ASSERT_TRUE(memory.SetBudget(uint64_t{1} << 40, directory));
+  constexpr size_t kLarge = size_t{48} << 20, kPiece = kLarge / 4;
+  auto* kept = memory.Allocate(kBytes);  // so that the queue keeps its stale entries
+  memory.Seal(kept, kBytes);
+  auto* also = memory.Allocate(kBytes);
+  memory.Seal(also, kBytes);
+  auto* large = memory.Allocate(kLarge);
+  memory.Seal(large, kLarge);
+  memory.Free(large, kLarge);
+  std::vector<uint8_t*> pieces;
+  bool taken = false;
+  for (int i = 0; i < 16 && !taken; i++) {
+    pieces.push_back(memory.Allocate(kPiece));
+    taken = pieces.back() == large;
+  }
+  EXPECT_TRUE(taken);
+  memory.Seal(pieces.back(), kPiece);
+  memory.Evict(~uint64_t{0});
+  // The others are not sealed: they can be written.
+  for (size_t i = 0; i + 1 < pieces.size(); i++) std::memset(pieces[i], int(i), kPiece);
+  for (auto* at : pieces) memory.Free(at, kPiece);
+  memory.Free(kept, kBytes);
+  memory.Free(also, kBytes);
+}
+
 TEST_F(BlockMemoryTest, EvictedExtentsReadTheSame) {
   ASSERT_TRUE(memory.SetBudget(uint64_t{1} << 40, directory));
   auto before = memory.Stats();
