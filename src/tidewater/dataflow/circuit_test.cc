@@ -101,6 +101,16 @@ std::unique_ptr<PlanNode> Union() {
   }
   return n;
 }
+std::unique_ptr<PlanNode> ValuesAndRows() {
+  auto n = Make(NodeKind::kUnionAll, {kInt});
+  n->inputs.push_back(Make(NodeKind::kValues, {kInt}));
+  n->inputs.back()->rows = {{Value::INTEGER(7)}, {Value::INTEGER(8)}};
+  auto p = Make(NodeKind::kProject, {kInt});
+  p->inputs.push_back(Scan(1, kLeft));
+  p->expressions.push_back(Ref(kInt, 1));
+  n->inputs.push_back(std::move(p));
+  return n;
+}
 std::unique_ptr<PlanNode> Filter() {
   auto n = Make(NodeKind::kFilter, kLeft);
   n->inputs.push_back(Scan(1, kLeft));
@@ -139,6 +149,7 @@ const std::vector<View> kViews = {
     {17, [] { return Union(); }, "select k from l union all select k from r union all select k from l"},
     {18, [] { return Filter(); }, "select * from l where k < v"},
     {19, [] { return OnView(); }, "select r.v, count(*) from l left join r on l.k = r.k group by r.v"},
+    {20, [] { return ValuesAndRows(); }, "select 7 union all select 8 union all select k from l"},
 };
 
 class Harness {
@@ -368,6 +379,9 @@ void RunScenario(int workers, uint64_t seed) {
         }
     if (i % 7 == 3) h.Checkpoint();
     if (i % 15 == 14) {
+      h.Restart(i % 30 == 29 ? (workers == 1 ? 3 : 1) : workers);
+      h.Check();
+      // What another number of workers has dealt anew is logged, and comes back as well.
       h.Restart(i % 30 == 29 ? (workers == 1 ? 3 : 1) : workers);
       h.Check();
     }

@@ -256,7 +256,8 @@ class ValuesOp : public Operator {
     return false;
   }
   Status Restore(const std::string&, uint32_t, bool, state::ByteReader& in) override {
-    done_ = done_ || in.Get<uint8_t>();
+    bool was = in.Get<uint8_t>();
+    done_ = done_ || was;
     return {};
   }
   void Absorb(Operator& other, uint32_t, uint32_t) override {
