@@ -311,16 +311,19 @@ class CircuitImpl : public Circuit {
   }
 
   void Drop(ObjectId id) override {
-    Relation& r = At(id);
     for (auto& [stream, bytes] : streams_)
       if (stream.starts_with(fmt::format("circuit/{}/", id))) dropped_streams_.push_back(stream);
     for (auto& s : dropped_streams_) streams_.erase(s);
     aside_.erase(id);
-    for (auto n : r.nodes) nodes_[n].reset();
-    nodes_[r.output_node].reset();
-    std::lock_guard lock(pin_mutex_);
-    order_.erase(std::find(order_.begin(), order_.end(), id));
-    relations_.erase(id);
+    // Out of Pin's sight before its stores go.
+    std::unique_ptr<Relation> dropped;
+    {
+      std::lock_guard lock(pin_mutex_);
+      order_.erase(std::find(order_.begin(), order_.end(), id));
+      dropped = std::move(relations_.extract(id).mapped());
+    }
+    for (auto n : dropped->nodes) nodes_[n].reset();
+    nodes_[dropped->output_node].reset();
     owned_expressions_.erase(id);
   }
 
