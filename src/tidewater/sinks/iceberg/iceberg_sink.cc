@@ -233,7 +233,8 @@ class IcebergSink : public Sink {
     if (!table && table.error().kind == ErrorKind::kNotFound) {
       if (options_.established)
         return std::unexpected(
-            EnvError(ErrorKind::kNotFound, "Iceberg table {}, to which this sink delivered, is gone", config_.table.ToString())
+            EnvError(ErrorKind::kNotFound, "Iceberg table {}, to which this sink delivered, is gone",
+                     config_.table.ToString())
                 .WithHint("Restore it, or drop the sink and create it again: a new sink begins with all rows."));
       if (!config_.create_table)
         return std::unexpected(UserError("42P01", "Iceberg table {} does not exist", config_.table.ToString())
