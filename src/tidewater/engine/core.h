@@ -212,7 +212,7 @@ class Core {
                     const Cancelled& cancelled);
   Result<std::unique_lock<std::timed_mutex>> LockDdl(const Cancelled& cancelled);
   std::set<ObjectId> LoadingBelow(const std::vector<ObjectId>& relations) const;
-  Result<SourceRuntime> MakeSource(const catalog::Object& object);
+  Result<SourceRuntime> MakeSource(const catalog::Object& object, bool replay = false);
   SourceTable MakeSourceTable(const catalog::Object& table) const;
   Status StartSource(SourceRuntime& source);
   Status StartStreamsOf(const catalog::Object& view);

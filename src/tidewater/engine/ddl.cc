@@ -127,7 +127,7 @@ Status Core::MakeErrorTable() {
   return catalog_.Add(std::move(object));
 }
 
-Result<Core::SourceRuntime> Core::MakeSource(const Object& object) {
+Result<Core::SourceRuntime> Core::MakeSource(const Object& object, bool replay) {
   SourceRuntime runtime;
   runtime.id = object.id;
   runtime.name = object.name;
@@ -138,6 +138,7 @@ Result<Core::SourceRuntime> Core::MakeSource(const Object& object) {
   options.name = object.name;
   options.options = object.ClearOptions();
   options.wake = [this] { Wake(); };
+  options.replay = replay;
   TW_ASSIGN(runtime.source, runtime.connector->make(std::move(options)));
   metrics::Labels labels{{"source", object.name}};
   runtime.rows_metric = &metrics::Counter("tidewater_source_rows_total", "Rows or events taken from a source", labels);
@@ -358,7 +359,7 @@ std::optional<DeltaBatch> Core::NextOfStream(ObjectId stream, std::map<ObjectId,
   auto it = readers.find(stream);
   if (it == readers.end()) {
     auto object = catalog_.Current()->Find(stream);
-    auto reader = MakeSource(*object);
+    auto reader = MakeSource(*object, true);
     TW_CHECK(reader.has_value(), "{}", reader.error().ToString());
     it = readers.emplace(stream, std::move(*reader)).first;
     auto started = StartSource(it->second);

@@ -120,6 +120,9 @@ struct SourceOptions {
   std::string name;
   std::map<std::string, std::string> options;  ///< the WITH clause, secrets in clear: never log
   WakeEngine wake;
+  /// It reads again what another source with these options has handed over, for a view that comes later: everything is
+  /// due at once.
+  bool replay = false;
 };
 
 /// A connector by its name in `WITH (connector = '...')`.

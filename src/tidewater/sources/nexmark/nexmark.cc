@@ -163,6 +163,7 @@ void RegisterNexmark() {
   };
   c.make = [](SourceOptions options) -> Result<std::unique_ptr<Source>> {
     TW_ASSIGN(auto parsed, nexmark::ParseOptions(options.options));
+    if (options.replay) parsed.min_event_gap_ns = 0;
     return std::make_unique<NexmarkSource>(parsed, std::move(options.wake));
   };
   c.stream_only = true;

@@ -10,13 +10,15 @@ using duckdb::string_t;
 
 using With = std::map<std::string, std::string>;
 
-std::unique_ptr<Source> MakeSource(With with, const std::string& offset = "", std::vector<uint32_t> needed = {}) {
+std::unique_ptr<Source> MakeSource(With with, const std::string& offset = "", std::vector<uint32_t> needed = {},
+                                   bool replay = false) {
   RegisterNexmark();
   auto connector = SourceRegistry::Get().Find("nexmark");
   EXPECT_TRUE(connector);
   SourceOptions options;
   with.emplace("nexmark.min.event.gap.in.ns", "0");
   options.options = with;
+  options.replay = replay;
   auto source = (*connector)->make(options);
   EXPECT_TRUE(source) << source.error().message;
   SourceTable table;
@@ -160,6 +162,14 @@ TEST(NexmarkSource, PacingFollowsTheGap) {
     if (auto batch = source->Poll(1'000'000)) events += batch->events;
   }
   EXPECT_GE(events, 1000u);
+}
+
+TEST(NexmarkSource, WhatIsReadAgainIsNotPaced) {
+  With with{{"nexmark.table.type", "Bid"}, {"nexmark.min.event.gap.in.ns", "1000000000"}};
+  auto source = MakeSource(with, "", {}, true);
+  auto batch = source->Poll(100'000);
+  ASSERT_TRUE(batch);
+  EXPECT_EQ(batch->events, 100'000u);
 }
 
 // The distributions, as the Flink generator and the crate nexmark 0.2.0 define them (except for texts of the crate,
