@@ -324,10 +324,11 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
     return {};
   }));
   CheckpointId checkpoint = 0;
+  std::unique_lock<std::timed_mutex> writes;
   auto create = [&]() -> Status {
     // This may wait for the network, not so the engine.
     if (source) TW_TRY(source->AddTable(MakeSourceTable(object)));
-    TW_ASSIGN(auto writes, LockWrites(cancelled));
+    TW_ASSIGN(writes, LockWrites(cancelled));
     return OnEngine([&]() -> Status {
       TW_TRY(catalog_.Add(object));
       new_tables_.erase(object.id);
@@ -350,6 +351,7 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
     }));
     return created;
   }
+  // With the write lock: no row is logged of a table that recovery would not know.
   return WaitDurable(checkpoint, nullptr);
 }
 

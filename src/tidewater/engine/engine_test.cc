@@ -21,6 +21,7 @@ struct Upstream {
   std::string started_at = "never", confirmed;
   std::map<std::string, ObjectId> tables;
   bool dropped = false;
+  bool answers = true, asked = false;  ///< AddTable
   WakeEngine wake;
 };
 Upstream* g_upstream = nullptr;
@@ -36,7 +37,13 @@ class HandSource final : public Source {
   }
   Status AddTable(const SourceTable& table) override {
     if (table.upstream_name == "refused") return std::unexpected(UserError("0A000", "refused"));
-    std::lock_guard lock(g_upstream->mutex);
+    std::unique_lock lock(g_upstream->mutex);
+    g_upstream->asked = true;
+    while (!g_upstream->answers) {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      lock.lock();
+    }
     g_upstream->tables[table.upstream_name] = table.id;
     return {};
   }
@@ -84,6 +91,8 @@ struct Downstream {
   bool waits_to_be_asked = false;  ///< commits only what WaitCommitted asks for
   bool reachable = true;
   bool knows_options = true;
+  bool established = false;  ///< what the last one that was made was told
+  bool stops = true;         ///< Stop() returns
   std::vector<std::string> All() {
     std::lock_guard lock(mutex);
     std::vector<std::string> out;
@@ -158,7 +167,13 @@ class HandSink final : public Sink {
     return std::unexpected(EnvError(ErrorKind::kUnavailable, "not yet"));
   }
   void Stop() override {
-    std::lock_guard lock(g_downstream->mutex);
+    std::unique_lock lock(g_downstream->mutex);
+    for (int ms = 0; !g_downstream->stops && ms < 3000; ms++) {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      lock.lock();
+    }
+    g_downstream->stops = true;
     stopped_ = true;
   }
 
@@ -182,6 +197,7 @@ void RegisterHands() {
   sink.validate = [](const std::map<std::string, std::string>&, const Schema&) { return Status{}; };
   sink.make = [](SinkOptions options) -> Result<std::unique_ptr<Sink>> {
     if (!g_downstream->knows_options) return std::unexpected(UserError("22023", "unknown option \"colour\""));
+    g_downstream->established = options.established;
     return std::make_unique<HandSink>(options.recovered);
   };
   SinkRegistry::Get().Register(sink);
@@ -538,6 +554,22 @@ TEST_F(EngineTest, ASinkBeginsWithTheContentOfItsInput) {
   for (auto& line : downstream_.All()) net[line.substr(1)] += line[0] == '+' ? 1 : -1;
   std::erase_if(net, [](auto& entry) { return entry.second == 0; });
   EXPECT_EQ(net, (std::map<std::string, int>{{"2|22", 1}}));
+}
+
+TEST_F(EngineTest, ATableTakesRowsOnceItIsDurable) {
+  interval_ms_ = 1'000'000;
+  Crash();
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Do("INSERT INTO t SELECT i, i FROM generate_series(0, 999999) AS s(i)");
+  // The checkpoint of this takes long, for it holds the rows of t: the log of inserted rows is quicker.
+  auto other = OpenSession(*engine_, {});
+  auto before = engine_->Report().checkpoint;
+  std::thread create([&] { EXPECT_EQ(QueryIn(*other, "CREATE TABLE u (id INT PRIMARY KEY)"), Lines{}); });
+  EXPECT_TRUE(Eventually([&] { return Query("INSERT INTO u VALUES (1)").empty(); }));
+  EXPECT_GT(engine_->Report().checkpoint, before);
+  create.join();
+  Crash();
+  EXPECT_EQ(Query("SELECT * FROM u"), Lines{"1"});
 }
 
 TEST_F(EngineTest, UncommittedSinkLogsSurviveACrash) {
