@@ -440,7 +440,9 @@ Status Core::Recover() {
     source.started = state->second.started;
     source.rows = state->second.rows;
     source.events = state->second.events;
-    source.loading.insert(state->second.loading.begin(), state->second.loading.end());
+    // A crash may have ended a CREATE TABLE before the table was in the catalog: its number is given again.
+    for (auto table : state->second.loading)
+      if (auto found = stored->Find(table); found && found->source == id) source.loading.insert(table);
     loading_.insert(source.loading.begin(), source.loading.end());
     sources_.emplace(id, std::move(source));
   }

@@ -572,6 +572,31 @@ TEST_F(EngineTest, ATableTakesRowsOnceItIsDurable) {
   EXPECT_EQ(Query("SELECT * FROM u"), Lines{"1"});
 }
 
+TEST_F(EngineTest, ATableThatACrashKeptFromBeingMadeIsNotLoading) {
+  Do("CREATE SOURCE s WITH (connector = 'hand')");
+  auto other = OpenSession(*engine_, {});
+  {
+    std::lock_guard lock(upstream_.mutex);
+    upstream_.answers = false;
+  }
+  std::thread never([&] { QueryIn(*other, "CREATE TABLE t (*) FROM s TABLE 'up'"); });
+  ASSERT_TRUE(Eventually([&] {
+    std::lock_guard lock(upstream_.mutex);
+    return upstream_.asked;
+  }));
+  Do("FLUSH");
+  engine_->Abandon();
+  {
+    std::lock_guard lock(upstream_.mutex);
+    upstream_.answers = true;
+  }
+  never.join();
+  Crash();
+  // Its number is given again.
+  Do("CREATE TABLE u (id INT PRIMARY KEY)");
+  EXPECT_EQ(Query("SELECT * FROM u"), Lines{});
+}
+
 TEST_F(EngineTest, UncommittedSinkLogsSurviveACrash) {
   Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
   Query("INSERT INTO t VALUES (1, 1)");
