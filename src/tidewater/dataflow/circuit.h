@@ -83,8 +83,8 @@ class Circuit {
   /// Builds the operators of a view over relations added before. Its rows are kept (for queries and for views on it) if
   /// `stored`. The plan is Derive()d. The view starts empty: see BeginBackfill.
   virtual void AddView(ObjectId id, std::unique_ptr<PlanNode> plan, bool stored) = 0;
-  /// For a just-added view. `streams` gives what a stream-only input has sent so far and was not given yet (nullopt:
-  /// nothing more).
+  /// For a just-added view. Output() of the view, where kept, is then what stands there without any input. `streams`
+  /// gives what a stream-only input has sent so far and was not given yet (nullopt: nothing more).
   virtual std::unique_ptr<Backfill> BeginBackfill(
       ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId stream)> streams) = 0;
   /// Removes a relation that no view reads, with its state.

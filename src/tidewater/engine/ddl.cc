@@ -415,6 +415,8 @@ Status Core::StartBackfill(Object& view, std::unique_ptr<dataflow::PlanNode> pla
   runtime.sink = sink;
   runtime.backfill = circuit_->BeginBackfill(
       view.id, [this, &runtime](ObjectId stream) { return NextOfStream(stream, runtime.readers); });
+  // Rows that stand without any input, such as the count of nothing, are there from now on.
+  if (sink) HandToSink(sinks_.at(sink), circuit_->Output(view.id));
   return {};
 }
 

@@ -556,6 +556,16 @@ TEST_F(EngineTest, ASinkBeginsWithTheContentOfItsInput) {
   EXPECT_EQ(net, (std::map<std::string, int>{{"2|22", 1}}));
 }
 
+TEST_F(EngineTest, ASinkGetsTheRowsThatStandWithoutInput) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Do("CREATE SINK k AS SELECT count(*) AS n FROM t WITH (connector = 'hand')");
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), Lines{"+0"});
+  Query("INSERT INTO t VALUES (1, 1)");
+  Do("FLUSH");
+  EXPECT_EQ(downstream_.All(), (Lines{"+0", "+1", "-0"}));
+}
+
 TEST_F(EngineTest, ATableTakesRowsOnceItIsDurable) {
   interval_ms_ = 1'000'000;
   Crash();
