@@ -424,7 +424,7 @@ Status Core::Recover() {
       sink.sink.reset();
     }
     circuit_->KeepOutput(sink.input, true);
-    if (sink.content && sink.sink) LoadSink(sink, sink.content);
+    if (sink.content && sink.sink && !catalog_.Current()->Find(sink.input)->hidden) LoadSink(sink, sink.content);
   }
   TW_TRY(ReplaySinkLogs(restored));
   for (auto& [id, sink] : sinks_)

@@ -109,7 +109,8 @@ class Core {
     Types types;
     state::ByteWriter log;            ///< encoded deltas since the last checkpoint
     std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
-    /// Until the sink has committed it: the checkpoint as of which it takes the whole content of its input. 0: none.
+    /// Until the sink has committed it: the checkpoint as of which it has the whole content of its input, by Load or,
+    /// where the input's rows are not kept, by its deltas. 0: none.
     CheckpointId content = 0;
     /// Its hidden view is being filled: it commits nothing, as long as it can hold that much.
     bool filling = false;

@@ -719,7 +719,9 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
         return {};
       }
       FinishBackfill(hidden->id);
-      sinks_.at(object.id).filling = false;
+      auto& filled = sinks_.at(object.id);
+      filled.filling = false;
+      filled.content = next_checkpoint_;
       stepped_ = true;
       PublishNow();
       if (auto started = StartStreamsOf(*hidden); !started) log::error("{}", started.error().ToString());

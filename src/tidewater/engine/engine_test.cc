@@ -566,6 +566,23 @@ TEST_F(EngineTest, ASinkGetsTheRowsThatStandWithoutInput) {
   EXPECT_EQ(downstream_.All(), (Lines{"+0", "+1", "-0"}));
 }
 
+TEST_F(EngineTest, ASinkAsSelectIsEstablishedOnceItHasCommitted) {
+  downstream_.commits = false;
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Query("INSERT INTO t VALUES (1, 1)");
+  Do("CREATE SINK k AS SELECT v FROM t WITH (connector = 'hand')");
+  Do("FLUSH");
+  Crash();
+  EXPECT_FALSE(downstream_.established);
+  EXPECT_EQ(downstream_.All(), Lines{"+1"});
+  downstream_.commits = true;
+  Do("FLUSH");
+  Do("FLUSH");
+  Crash();
+  EXPECT_TRUE(downstream_.established);
+  EXPECT_EQ(downstream_.All(), Lines{});
+}
+
 TEST_F(EngineTest, ATableTakesRowsOnceItIsDurable) {
   interval_ms_ = 1'000'000;
   Crash();
