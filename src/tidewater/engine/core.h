@@ -234,8 +234,9 @@ class Core {
   void AbandonBackfill(ObjectId view);
   /// What a running stream has sent and `readers` have not given yet, piece by piece.
   std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
-  void RemoveSink(ObjectId id);
-  /// Engine's thread. `upstream` gets what is to be done upstream, on the statement's thread; it returns a warning or
+  /// Engine's thread. The caller stops what it returns, on its own thread: that may wait for the target.
+  std::shared_ptr<Sink> RemoveSink(ObjectId id);
+  /// Engine's thread. `upstream` gets what is to be done outside, on the statement's thread; it returns a warning or
   /// "".
   void RemoveObject(const catalog::Object& object, std::vector<std::function<std::string()>>& upstream);
 

@@ -700,11 +700,12 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   }
 
   writes.unlock();
+  std::shared_ptr<Sink> removed;
   auto made = OnEngine([&]() -> Status {
     runtime.filling = true;
     sinks_[object.id] = std::move(runtime);
     auto started = StartBackfill(*hidden, std::move(plan->plan), object.id);
-    if (!started) RemoveSink(object.id);
+    if (!started) removed = RemoveSink(object.id);
     return started;
   });
   if (made) {
@@ -715,7 +716,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
       if (made) made = catalog_.Add(object);
       if (!made) {
         AbandonBackfill(hidden->id);
-        RemoveSink(object.id);
+        removed = RemoveSink(object.id);
         return {};
       }
       FinishBackfill(hidden->id);
@@ -731,28 +732,34 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
     if (!finished) made = finished;
   }
   if (!made) {
+    if (removed) removed->Stop();
     undo();
     return made;
   }
   return WaitDurable(checkpoint, nullptr);
 }
 
-void Core::RemoveSink(ObjectId id) {
+std::shared_ptr<Sink> Core::RemoveSink(ObjectId id) {
   auto it = sinks_.find(id);
-  if (it == sinks_.end()) return;
-  if (it->second.sink) it->second.sink->Stop();
+  if (it == sinks_.end()) return nullptr;
+  auto removed = it->second.sink;
   for (auto checkpoint : it->second.logged) dropped_streams_.push_back(fmt::format("sink/{}/{}", id, checkpoint));
   auto input = it->second.input;
   bool kept = it->second.filling;  // its view is not there any more
   sinks_.erase(it);
   for (auto& [other_id, other] : sinks_) kept |= other.input == input;
   if (!kept) circuit_->KeepOutput(input, false);
+  return removed;
 }
 
 void Core::RemoveObject(const Object& object, std::vector<std::function<std::string()>>& upstream) {
   switch (object.type) {
     case ObjectType::kSink:
-      RemoveSink(object.id);
+      if (auto sink = RemoveSink(object.id))
+        upstream.push_back([sink] {
+          sink->Stop();
+          return std::string();
+        });
       break;
     case ObjectType::kMaterializedView:
       circuit_->Drop(object.id);

@@ -583,6 +583,26 @@ TEST_F(EngineTest, ASinkAsSelectIsEstablishedOnceItHasCommitted) {
   EXPECT_EQ(downstream_.All(), Lines{});
 }
 
+TEST_F(EngineTest, NothingWaitsForASinkThatStops) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
+  {
+    std::lock_guard lock(downstream_.mutex);
+    downstream_.stops = false;
+  }
+  auto other = OpenSession(*engine_, {});
+  std::thread drop([&] { EXPECT_EQ(QueryIn(*other, "DROP SINK k"), Lines{}); });
+  EXPECT_TRUE(Eventually([&] { return Query("SHOW SINKS").empty(); }));
+  Do("INSERT INTO t VALUES (1, 1)");
+  EXPECT_EQ(Query("SELECT * FROM t"), Lines{"1|1"});
+  {
+    std::lock_guard lock(downstream_.mutex);
+    EXPECT_FALSE(downstream_.stops);
+    downstream_.stops = true;
+  }
+  drop.join();
+}
+
 TEST_F(EngineTest, ATableTakesRowsOnceItIsDurable) {
   interval_ms_ = 1'000'000;
   Crash();
