@@ -262,6 +262,7 @@ bool Core::PollSources() {
       if (!batch->rejected.empty()) {
         DeltaBatch delta;
         for (auto& row : batch->rejected) {
+          if (!circuit_->Contains(row.table)) continue;
           auto name = NameOf(row.table);
           errors_.Resolve(name, row.key, delta);
           if (row.resolved) continue;
@@ -336,6 +337,7 @@ bool Core::TakeEvaluationErrors() {
     if (errors.empty()) return round > 0;
     std::map<ErrorEntry, int64_t> net;
     for (auto& e : errors) {
+      if (!circuit_->Contains(e.view)) continue;  // dropped since
       auto name = NameOf(e.view);
       net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] += e.weight;
     }

@@ -91,8 +91,9 @@ struct Downstream {
   bool waits_to_be_asked = false;  ///< commits only what WaitCommitted asks for
   bool reachable = true;
   bool knows_options = true;
-  bool established = false;  ///< what the last one that was made was told
-  bool stops = true;         ///< Stop() returns
+  bool answers = true, asked = false;  ///< Start() of a sink
+  bool established = false;            ///< what the last one that was made was told
+  bool stops = true;                   ///< Stop() returns
   std::vector<std::string> All() {
     std::lock_guard lock(mutex);
     std::vector<std::string> out;
@@ -107,7 +108,14 @@ class HandSink final : public Sink {
  public:
   explicit HandSink(bool recovered) : recovered_(recovered) {}
   Status Start() override {
-    std::lock_guard lock(g_downstream->mutex);
+    std::unique_lock lock(g_downstream->mutex);
+    g_downstream->asked = true;
+    for (int ms = 0; !g_downstream->answers && ms < 3000; ms++) {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      lock.lock();
+    }
+    g_downstream->answers = true;
     g_downstream->rows.clear();
     g_downstream->bytes.clear();
     if (!recovered_ && !g_downstream->reachable) return std::unexpected(Refused());
@@ -428,6 +436,16 @@ TEST_F(EngineTest, RejectedRowsComeAndGo) {
   bad.resolved = true;
   Hand("up", {{kUpsert, 7, 7}}, false, false, {bad});
   EXPECT_TRUE(Eventually([&] { return Query("SELECT count(*) FROM tidewater_errors") == Lines{"0"}; }));
+  // What is still on its way when the table is dropped would stay for ever.
+  Do("DROP TABLE t");
+  bad.resolved = false;
+  Hand("up", {{kUpsert, 8, 8}}, false, false, {bad});
+  ASSERT_TRUE(Eventually([&] {
+    std::lock_guard lock(upstream_.mutex);
+    return upstream_.handed == upstream_.batches.size();
+  }));
+  Do("FLUSH");
+  EXPECT_EQ(Query("SELECT count(*) FROM tidewater_errors"), Lines{"0"});
 }
 
 TEST_F(EngineTest, SinksGetContentThenChanges) {
