@@ -671,9 +671,11 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   runtime.id = object.id;
   runtime.input = object.input;
 
-  TW_ASSIGN(auto writes, LockWrites(cancelled));
   // The hidden view is in the catalog before the sink asks for it, and away again when the sink cannot be made.
-  if (hidden) TW_TRY(catalog_.Add(*hidden));
+  if (hidden) {
+    TW_ASSIGN(auto writes, LockWrites(cancelled));
+    TW_TRY(catalog_.Add(*hidden));
+  }
   auto undo = [&] {
     if (hidden) catalog_.Remove({hidden->id});
   };
@@ -684,7 +686,10 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   }
   CheckpointId checkpoint = 0;
   if (!hidden) {
+    // Not before: the sink may have waited for its target.
+    auto writes = LockWrites(cancelled);
     auto made = OnEngine([&]() -> Status {
+      if (!writes) return std::unexpected(writes.error());
       TW_TRY(catalog_.Add(object));
       auto& sink = sinks_[object.id] = std::move(runtime);
       circuit_->KeepOutput(object.input, true);
@@ -699,7 +704,6 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
     return WaitDurable(checkpoint, nullptr);
   }
 
-  writes.unlock();
   std::shared_ptr<Sink> removed;
   auto made = OnEngine([&]() -> Status {
     runtime.filling = true;

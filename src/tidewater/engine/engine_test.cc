@@ -601,6 +601,35 @@ TEST_F(EngineTest, ASinkAsSelectIsEstablishedOnceItHasCommitted) {
   EXPECT_EQ(downstream_.All(), Lines{});
 }
 
+TEST_F(EngineTest, NothingWaitsForASinkThatStarts) {
+  Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+  for (std::string what : {"FROM t", "AS SELECT id, v FROM t"}) {
+    {
+      std::lock_guard lock(downstream_.mutex);
+      downstream_.answers = downstream_.asked = false;
+    }
+    auto other = OpenSession(*engine_, {});
+    std::thread create(
+        [&] { EXPECT_EQ(QueryIn(*other, "CREATE SINK k " + what + " WITH (connector = 'hand')"), Lines{}); });
+    EXPECT_TRUE(Eventually([&] {
+      std::lock_guard lock(downstream_.mutex);
+      return downstream_.asked;
+    }));
+    Do("INSERT INTO t VALUES (1, 1)");
+    {
+      std::lock_guard lock(downstream_.mutex);
+      EXPECT_FALSE(downstream_.answers) << what;
+      downstream_.answers = true;
+    }
+    create.join();
+    Do("FLUSH");
+    EXPECT_EQ(downstream_.All(), Lines{"+1|1"});
+    Do("DROP SINK k");
+    Do("DELETE FROM t");
+    downstream_.committed = 0;
+  }
+}
+
 TEST_F(EngineTest, NothingWaitsForASinkThatStops) {
   Do("CREATE TABLE t (id INT PRIMARY KEY, v INT)");
   Do("CREATE SINK k FROM t WITH (connector = 'hand')");
