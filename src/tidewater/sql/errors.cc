@@ -96,7 +96,9 @@ struct Case {
 };
 
 Case Conversion(const std::string& raw) {
-  if (raw.starts_with("invalid input syntax for type")) return {"22P02", raw};  // of casts.cc, like the next one
+  // Of casts.cc, like the next one.
+  if (raw.starts_with("invalid input syntax for type") || raw.starts_with("malformed array literal"))
+    return {"22P02", raw};
   if (raw.starts_with("value \"") && Contains(raw, "\" is out of range for type")) return {"22003", raw};
   std::smatch m;
   static const std::regex convert("Could not convert string ['\"]([\\s\\S]*)['\"] to ([A-Z0-9_]+)(\\([0-9,]+\\))?");
