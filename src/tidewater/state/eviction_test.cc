@@ -47,7 +47,9 @@ TEST(Eviction, RowsBeyondTheBudgetLeaveMemoryAndAreFound) {
   }
   EXPECT_GT(a.Bytes(), 2 * kRoom);
   EXPECT_GT(memory.Stats().spilled, kRoom / 2);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep what is freed
   EXPECT_LT(most, budget + kRoom / 2);
+#endif
   std::mt19937_64 random(7);
   for (int probe = 0; probe < 2000; probe++) {
     uint64_t i = random() % kRows;
