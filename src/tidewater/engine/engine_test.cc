@@ -757,8 +757,8 @@ TEST_F(EngineTest, SinksThatCannotStartGetTheirDeltasLater) {
   downstream_.reachable = false;
   EXPECT_EQ(Query("CREATE SINK k FROM t WITH (connector = 'hand')"), Lines{"28P01: go away"});
   downstream_.reachable = true;
-  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
   downstream_.commits = false;
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
   Query("INSERT INTO t VALUES (1, 1)");
   Do("FLUSH");
 
