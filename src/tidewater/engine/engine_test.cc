@@ -802,8 +802,8 @@ TEST_F(EngineTest, SourcesWaitForFullSinks) {
   Do("CREATE TABLE t (*) FROM s TABLE 'up'");
   Hand("up", {}, false, true);
   ASSERT_TRUE(Eventually([&] { return Query("SELECT * FROM t").empty(); }));
-  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
   downstream_.commits = false;
+  Do("CREATE SINK k FROM t WITH (connector = 'hand')");
   constexpr int kBatches = 30, kRows = 1500;
   for (int b = 0; b < kBatches; b++) {
     std::vector<Change> changes;
