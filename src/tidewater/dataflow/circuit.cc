@@ -1194,9 +1194,8 @@ class BackfillImpl : public Backfill {
     Relation& view = circuit_.At(view_);
     view.kept.chunks.clear();
     for (uint64_t fed = 0; fed < rows;) {
-      if (auto n = FeedStored(view); n) {
-        fed += *n;
-        if (rounds_ == 1) rows_done_ += *n;
+      if (auto work = FeedStored(view); work) {
+        fed += *work;
       } else if (auto m = FeedStream(view); m) {
         fed += *m;
       } else if (to_->step == circuit_.published_step_) {
@@ -1254,21 +1253,24 @@ class BackfillImpl : public Backfill {
     return b < blocks.size() && blocks[b].block ? &blocks[b] : nullptr;
   }
 
-  /// The next blocks of one stored relation; nothing when the round is over.
+  /// The next blocks of one stored relation: how much work that was, in rows. Nothing when the round is over.
   std::optional<uint64_t> FeedStored(Relation& view) {
     if (next_ == parts_.size()) return std::nullopt;
-    constexpr uint64_t kRowsAtOnce = 4 * state::kBlockRows;
+    // To look for deaths in a block costs about as much as to feed so many rows.
+    constexpr uint64_t kRowsAtOnce = 4 * state::kBlockRows, kLookRows = 32;
     auto relation = parts_[next_].relation;
     Relation& input = circuit_.At(relation);
     std::vector<DeltaBatch> batches(circuit_.workers_);
     for (auto& b : batches) b.types = input.types;
-    uint64_t rows = 0;
-    for (; next_ < parts_.size() && parts_[next_].relation == relation && rows < kRowsAtOnce; next_++) {
+    uint64_t rows = 0, looked = 0;
+    for (; next_ < parts_.size() && parts_[next_].relation == relation && rows + looked < kRowsAtOnce; next_++) {
+      looked += kLookRows;
       auto [_, w, b] = parts_[next_];
       auto* from = View(from_.get(), relation, w, b);
       auto* to = View(to_.get(), relation, w, b);
       auto& layout = input.stores[w]->arrangement->store().layout();
       if (from && to && from->block == to->block) {
+        if (from->count == to->count && !to->block->HasDeaths()) continue;
         rows += Append(*to, layout, batches[w], [&](uint32_t r) -> int {
           auto death = to->block->Death(r);
           if (r >= from->count) return death > to_->step ? 1 : 0;
@@ -1284,7 +1286,8 @@ class BackfillImpl : public Backfill {
         rows += Append(*to, layout, batches[w], [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
     }
     if (rows > 0) circuit_.FeedView(view, relation, batches);
-    return rows;
+    if (rounds_ == 1) rows_done_ += rows;
+    return rows + looked;
   }
 
   std::optional<uint64_t> FeedStream(Relation& view) {
