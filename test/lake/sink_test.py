@@ -63,6 +63,9 @@ def run():
     rows = [(1, 1), (2, 2)]
     expect((lake("often"), lake("seldom")), (rows, rows), "after FLUSH")
     expect(sinks()["seldom"]["commits"], 2, "commits of a sink that commits its first content, and then when asked")
+    metrics = server.metrics()
+    expect(metrics['tidewater_sink_files_total{content="data",sink="seldom"}'], 2, "data files in /metrics")
+    expect(metrics["tidewater_epoch_seconds_count"] > 0 and metrics["tidewater_checkpoint_seconds_count"] > 0, True, "times in /metrics")
     print("FLUSH commits at once")
 
     # A change that one sink has committed is, for the other, in the state log alone. The process dies; at its next start the catalog is

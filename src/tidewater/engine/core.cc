@@ -354,6 +354,7 @@ bool Core::TakeEvaluationErrors() {
 
 void Core::StepNow() {
   auto begun = MonotonicMicros();
+  if (!epoch_begun_us_) epoch_begun_us_ = begun;
   circuit_->Step(epoch_);
   static auto& seconds = metrics::Seconds("tidewater_step_seconds", "Duration of one step through all operators");
   static auto& steps = metrics::Counter("tidewater_steps_total", "Steps run");
@@ -370,6 +371,9 @@ void Core::StepNow() {
 void Core::PublishNow() {
   if (stepped_) {
     circuit_->Publish(epoch_);
+    static auto& seconds =
+        metrics::Seconds("tidewater_epoch_seconds", "From the first step of an epoch until it is visible");
+    if (epoch_begun_us_) seconds.Observe(double(MonotonicMicros() - std::exchange(epoch_begun_us_, 0)) / 1e6);
     epoch_++;
     stepped_ = false;
     auto now = WallMicros();

@@ -269,6 +269,7 @@ class Core {
   uint64_t wal_applied_ = 0;
   uint64_t catalog_version_saved_ = 0;
   int64_t last_checkpoint_us_ = 0, last_step_us_ = 0, last_step_took_us_ = 0, last_refresh_us_ = 0;
+  int64_t epoch_begun_us_ = 0;  ///< first step of the open epoch; 0: none yet
   size_t step_rows_ = 0, last_step_rows_ = 0;
   std::thread thread_;
 

@@ -86,6 +86,10 @@ class IcebergSink : public Sink {
         open_(std::move(open)),
         commits_metric_(metrics::Counter("tidewater_sink_commits_total", "Commits of a sink", Labels())),
         rows_metric_(metrics::Counter("tidewater_sink_rows_total", "Rows written by a sink", Labels())),
+        data_files_metric_(FilesMetric("data")),
+        delete_files_metric_(FilesMetric("deletes")),
+        removed_files_metric_(metrics::Counter("tidewater_sink_files_removed_total",
+                                               "Files taken out of the table by a sink's commits", Labels())),
         seconds_metric_(metrics::Seconds("tidewater_sink_commit_seconds", "Duration of a sink's commits", Labels())),
         index_metric_(metrics::Gauge("tidewater_sink_index_bytes", "Memory of a sink's primary-key index", Labels())) {}
   ~IcebergSink() override { Stop(); }
@@ -175,6 +179,12 @@ class IcebergSink : public Sink {
   };
 
   metrics::Labels Labels() const { return {{"sink", options_.name}}; }
+
+  prometheus::Counter& FilesMetric(const std::string& content) const {
+    auto labels = Labels();
+    labels["content"] = content;
+    return metrics::Counter("tidewater_sink_files_total", "Files put into the table by a sink's commits", labels);
+  }
 
   // --- the sink's thread (Start() of a new sink calls Connect() before there is one) ---
 
@@ -321,6 +331,11 @@ class IcebergSink : public Sink {
       // A lost race is decided: the next attempt on the new base may come at once.
       if (error.kind == ErrorKind::kCommitFailed && lost_races < 3) continue;
       Pause();
+    }
+    if (change) {
+      data_files_metric_.Increment(double(change->added_data.size()));
+      delete_files_metric_.Increment(double(change->added_deletes.size()));
+      removed_files_metric_.Increment(double(change->removed_data.size() + change->removed_deletes.size()));
     }
     pause_ms_ = 0;
     auto ms = (MonotonicMicros() - started) / 1000;
@@ -547,6 +562,9 @@ class IcebergSink : public Sink {
   const CatalogOpener open_;
   prometheus::Counter& commits_metric_;
   prometheus::Counter& rows_metric_;
+  prometheus::Counter& data_files_metric_;
+  prometheus::Counter& delete_files_metric_;
+  prometheus::Counter& removed_files_metric_;
   prometheus::Histogram& seconds_metric_;
   prometheus::Gauge& index_metric_;
 
