@@ -162,8 +162,7 @@ struct BlockMemory::Impl {
     return true;
   }
 
-  /// Bytes that left memory; the caller holds the lock. Rows that were never written out go first, oldest first; then
-  /// the pages of written ones that were read back, round and round.
+  /// Writes sealed extents out, oldest first; returns the bytes that left memory. The caller holds the lock.
   uint64_t EvictLocked(uint64_t want) {
     uint64_t done = 0;
     if (file < 0) return 0;

@@ -1,5 +1,6 @@
 #include "tidewater/dataflow/group_table.h"
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace tidewater::dataflow {
@@ -171,16 +172,9 @@ void GroupTable::Restored() {
 }
 
 void GroupTable::HashBlock(const Block& block, std::vector<uint64_t>& hashes, DataChunk& keys) const {
-  Types types = store_.layout().GetTypes();
-  std::vector<uint32_t> all(types.size());
-  keys.InitializeEmpty(types);
-  for (uint32_t c = 0; c < types.size(); c++) {
-    all[c] = c;
-    duckdb::Vector v(types[c], nullptr);
-    state::ReadColumn(block, store_.layout().columns[c], c, block.count, v);
-    keys.data[c].Reference(v);
-  }
-  keys.SetCardinality(block.count);
+  state::ReadBlock(block, store_.layout(), block.count, keys);
+  std::vector<uint32_t> all(keys.ColumnCount());
+  std::iota(all.begin(), all.end(), 0);
   state::HashColumns(keys, all, hashes);
 }
 

@@ -138,7 +138,7 @@ class JoinOp : public Operator {
   }
   void Absorb(Operator& other, uint32_t worker, uint32_t workers) override {
     for (int s = 0; s < 2; s++)
-      AbsorbRows(*static_cast<JoinOp&>(other).sides_[s].arrangement, *sides_[s].arrangement, worker, workers);
+      AbsorbArrangement(*static_cast<JoinOp&>(other).sides_[s].arrangement, *sides_[s].arrangement, worker, workers);
     if (left_join_) Recount();
   }
   void Publish(state::StepNumber step) override {
@@ -157,32 +157,6 @@ class JoinOp : public Operator {
   }
   uint64_t StateBytes() const override { return sides_[0].arrangement->Bytes() + sides_[1].arrangement->Bytes(); }
 
-  static void AbsorbRows(Arrangement& from, Arrangement& to, uint32_t worker, uint32_t workers) {
-    Types types = from.store().layout().GetTypes();
-    std::vector<uint64_t> hashes;
-    for (uint32_t b = 0; b < from.store().BlockCount(); b++) {
-      auto* block = from.store().BlockOrNull(b);
-      if (!block) continue;
-      DataChunk chunk;
-      chunk.InitializeEmpty(types);
-      for (uint32_t c = 0; c < types.size(); c++) {
-        Vector v(types[c], nullptr);
-        state::ReadColumn(*block, from.store().layout().columns[c], c, block->count, v);
-        chunk.data[c].Reference(v);
-      }
-      chunk.SetCardinality(block->count);
-      state::HashColumns(chunk, to.key(), hashes);
-      std::vector<sel_t> sel;
-      std::vector<int64_t> weights;
-      for (uint32_t r = 0; r < block->count; r++) {
-        if (block->Death(r) != state::kNeverStep || state::WorkerOf(hashes[r], workers) != worker) continue;
-        sel.push_back(r);
-        weights.push_back(block->Weight(r));
-      }
-      to.Insert(chunk, sel.data(), uint32_t(sel.size()), block->HasWeights() ? weights.data() : nullptr, hashes, 0);
-    }
-  }
-
  private:
   Arrangement& Of(const std::string& s) const { return *sides_[s == "left" ? 0 : 1].arrangement; }
 
@@ -197,19 +171,12 @@ class JoinOp : public Operator {
   void Recount() {
     counts_.clear();
     auto& left = *sides_[0].arrangement;
-    Types types = left.store().layout().GetTypes();
     StepContext scratch;
     for (uint32_t b = 0; b < left.store().BlockCount(); b++) {
       auto* block = left.store().BlockOrNull(b);
       if (!block || block->count == 0) continue;
       DataChunk chunk;
-      chunk.InitializeEmpty(types);
-      for (uint32_t c = 0; c < types.size(); c++) {
-        Vector v(types[c], nullptr);
-        state::ReadColumn(*block, left.store().layout().columns[c], c, block->count, v);
-        chunk.data[c].Reference(v);
-      }
-      chunk.SetCardinality(block->count);
+      state::ReadBlock(*block, left.store().layout(), block->count, chunk);
       std::vector<UnifiedVectorFormat> keys(sides_[0].stored_key.size());
       for (size_t k = 0; k < keys.size(); k++)
         chunk.data[sides_[0].stored_key[k]].ToUnifiedFormat(block->count, keys[k]);
@@ -553,7 +520,22 @@ std::unique_ptr<Operator> MakeJoin(ObjectId view, const PlanNode& n, duckdb::Cli
 }
 
 void AbsorbArrangement(Arrangement& from, Arrangement& to, uint32_t worker, uint32_t workers) {
-  JoinOp::AbsorbRows(from, to, worker, workers);
+  std::vector<uint64_t> hashes;
+  for (uint32_t b = 0; b < from.store().BlockCount(); b++) {
+    auto* block = from.store().BlockOrNull(b);
+    if (!block) continue;
+    DataChunk chunk;
+    state::ReadBlock(*block, from.store().layout(), block->count, chunk);
+    state::HashColumns(chunk, to.key(), hashes);
+    std::vector<sel_t> sel;
+    std::vector<int64_t> weights;
+    for (uint32_t r = 0; r < block->count; r++) {
+      if (block->Death(r) != state::kNeverStep || state::WorkerOf(hashes[r], workers) != worker) continue;
+      sel.push_back(r);
+      weights.push_back(block->Weight(r));
+    }
+    to.Insert(chunk, sel.data(), uint32_t(sel.size()), block->HasWeights() ? weights.data() : nullptr, hashes, 0);
+  }
 }
 
 }  // namespace tidewater::dataflow

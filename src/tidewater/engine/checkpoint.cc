@@ -23,9 +23,9 @@ constexpr Epoch kEpochsPerRestart = 10'000'000;
 /// Progress that is nothing but an offset is recorded this often.
 constexpr int64_t kOffsetOnlyIntervalUs = 10'000'000;
 constexpr size_t kCheckpointsInFlightMax = 2;
+}  // namespace
 
 std::string SinkStream(ObjectId sink, CheckpointId id) { return fmt::format("sink/{}/{}", sink, id); }
-}  // namespace
 
 bool Core::CheckpointPossible() const { return in_flight_.size() < kCheckpointsInFlightMax && !AnyOpen(); }
 
@@ -195,11 +195,8 @@ void Core::HandleDurable() {
 Status Core::WaitDurable(CheckpointId id, const Cancelled& cancelled) {
   std::unique_lock lock(mutex_);
   while (durable_ < id) {
-    if (stopped_)
-      return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
-    if (cancelled && cancelled())
-      return std::unexpected(
-          Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+    if (stopped_) return std::unexpected(StoppingError());
+    if (cancelled && cancelled()) return std::unexpected(CancelledError());
     changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
   }
   return {};
@@ -216,8 +213,7 @@ Result<std::shared_ptr<dataflow::Snapshot>> Core::PinDurable(const Cancelled& ca
   }
   std::unique_lock lock(mutex_);
   while (!durable_snapshot_) {
-    if (stopped_)
-      return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+    if (stopped_) return std::unexpected(StoppingError());
     changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
   }
   return durable_snapshot_;
@@ -245,13 +241,10 @@ Status Core::Flush(const Cancelled& cancelled, std::vector<std::string>& warning
       if (committed) break;
       if (committed.error().kind == ErrorKind::kCancelled) {
         std::lock_guard lock(mutex_);
-        if (stop_)
-          return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+        if (stop_) return std::unexpected(StoppingError());
         break;  // it was dropped
       }
-      if (cancelled && cancelled())
-        return std::unexpected(
-            Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+      if (cancelled && cancelled()) return std::unexpected(CancelledError());
       auto status = sink->GetStatus();
       if (status.state == SinkState::kFailed || MonotonicMicros() > deadline) {
         warnings.push_back(fmt::format("sink \"{}\" has not committed this checkpoint{}", name,

@@ -15,15 +15,12 @@ namespace {
 /// How soon sources are looked at again while sinks hold too much: nobody tells when they have committed.
 constexpr int64_t kSinksFullWaitUs = 20'000;
 
-Error Stopping() { return EnvError(ErrorKind::kUnavailable, "the engine is shutting down"); }
-
-Error StoppingError() {
-  auto error = Stopping();
-  error.sqlstate = "57P01";
-  return error;
-}
-
 }  // namespace
+
+Error StoppingError() { return Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0}; }
+Error CancelledError() {
+  return Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0};
+}
 
 Core::Core(EngineOptions options) : options_(std::move(options)) { step_rows_ = options_.min_step_rows; }
 

@@ -36,6 +36,13 @@ using WriteDeltas = std::map<ObjectId, DeltaBatch>;
 /// Says whether the statement that waits has been cancelled.
 using Cancelled = std::function<bool()>;
 
+/// 57P01: the engine stops.
+Error StoppingError();
+/// 57014: the user cancelled the statement.
+Error CancelledError();
+/// Stream of the state log with the deltas of one checkpoint that a sink has not committed.
+std::string SinkStream(ObjectId sink, CheckpointId id);
+
 class Core {
  public:
   explicit Core(EngineOptions options);

@@ -21,10 +21,6 @@ constexpr int64_t kBackfillShareUs = 5'000, kBackfillShareMaxUs = 100'000;
 /// When a view has looked for changes this often without reaching the present, its last piece is fed in one go.
 constexpr uint32_t kBackfillRoundsMax = 12;
 
-Error CancelledError() {
-  return Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0};
-}
-
 Result<std::unique_lock<std::timed_mutex>> LockTimed(std::timed_mutex& mutex, const Cancelled& cancelled) {
   std::unique_lock lock(mutex, std::defer_lock);
   while (!lock.try_lock_for(std::chrono::milliseconds(50)))
@@ -102,8 +98,7 @@ Status Core::WaitLoaded(const std::vector<ObjectId>& relations, std::unique_lock
     ddl.unlock();
     {
       std::unique_lock lock(mutex_);
-      if (stopped_)
-        return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+      if (stopped_) return std::unexpected(StoppingError());
       changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
     }
     if (cancelled && cancelled()) return std::unexpected(CancelledError());
@@ -461,8 +456,7 @@ Status Core::WaitBackfill(ObjectId view, const Cancelled& cancelled) {
   {
     std::unique_lock lock(mutex_);
     while (!backfilled_.contains(view)) {
-      if (stopped_)
-        return std::unexpected(Error{ErrorKind::kUnavailable, "57P01", "the engine is shutting down", {}, {}, 0});
+      if (stopped_) return std::unexpected(StoppingError());
       if (cancelled && cancelled()) break;
       changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
     }
@@ -747,7 +741,7 @@ std::shared_ptr<Sink> Core::RemoveSink(ObjectId id) {
   auto it = sinks_.find(id);
   if (it == sinks_.end()) return nullptr;
   auto removed = it->second.sink;
-  for (auto checkpoint : it->second.logged) dropped_streams_.push_back(fmt::format("sink/{}/{}", id, checkpoint));
+  for (auto checkpoint : it->second.logged) dropped_streams_.push_back(SinkStream(id, checkpoint));
   auto input = it->second.input;
   bool kept = it->second.filling;  // its view is not there any more
   sinks_.erase(it);

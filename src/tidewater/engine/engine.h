@@ -29,7 +29,7 @@ struct EngineOptions {
   size_t max_step_rows = 32768;
   /// Small steps are not started more often than this: what arrives meanwhile goes along in one. 0 = at once.
   int64_t min_step_interval_us = 1000;
-  /// Budget for the memory of the process (state::BlockMemory); 0: none.
+  /// Budget for the memory of the process (BlockMemory); 0: none.
   uint64_t memory_bytes = 0;
   /// Share of memory and threads for ad-hoc queries.
   uint64_t query_memory_bytes = uint64_t{1} << 30;

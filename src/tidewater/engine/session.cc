@@ -206,8 +206,7 @@ class SessionImpl final : public Session {
       columns = prepared.columns;
     }
     Result<std::unique_ptr<DataChunk>> Next() override {
-      if (session_.cancelled_.load())
-        return Failed(Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+      if (session_.cancelled_.load()) return Failed(CancelledError());
       auto chunk = stream_->Next();
       if (!chunk) return Failed(std::move(chunk.error()));
       if (*chunk) rows_ += (*chunk)->size();
@@ -325,9 +324,7 @@ class SessionImpl final : public Session {
       return std::unexpected(UserError("25006", "cannot execute {} in a read-only transaction", prepared.tag));
     if (!in_transaction) {
       while (!write_lock.try_lock_for(std::chrono::milliseconds(50)))
-        if (cancelled_.load())
-          return std::unexpected(
-              Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+        if (cancelled_.load()) return std::unexpected(CancelledError());
     }
     auto table = core_.catalog().Current()->Find(dml.table);
     if (!table) return std::unexpected(UserError("42P01", "the table of this statement does not exist any more"));
@@ -482,9 +479,7 @@ class SessionImpl final : public Session {
     if (deltas.empty()) return {};
     std::unique_lock write_lock(core_.write_mutex(), std::defer_lock);
     while (!write_lock.try_lock_for(std::chrono::milliseconds(50)))
-      if (cancelled_.load())
-        return std::unexpected(
-            Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0});
+      if (cancelled_.load()) return std::unexpected(CancelledError());
     auto contents = core_.catalog().Current();
     for (auto& [id, delta] : deltas)
       if (!contents->Find(id))

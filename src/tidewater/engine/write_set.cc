@@ -1,6 +1,7 @@
 #include "tidewater/engine/write_set.h"
 #include <unordered_set>
 #include "tidewater/base/check.h"
+#include "tidewater/engine/core.h"
 
 namespace tidewater::engine {
 
@@ -69,9 +70,6 @@ Error Serialization(const std::string& table) {
                {},
                "Run the transaction again.",
                0};
-}
-Error CancelledError() {
-  return Error{ErrorKind::kCancelled, "57014", "canceling statement due to user request", {}, {}, 0};
 }
 
 /// Calls `visit` with the visible rows of a relation, chunk by chunk.

@@ -33,6 +33,9 @@ struct ContextState : duckdb::ClientContextState {
   SessionSettings settings;
 };
 
+/// The letters by which system tables and functions name types (system_tables.cc).
+LogicalType TypeOf(char letter);
+
 /// A virtual table computed from the catalog: pg_catalog and information_schema.
 struct SystemTable {
   std::string schema, name;

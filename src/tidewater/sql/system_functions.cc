@@ -108,8 +108,8 @@ class Registrar {
   /// `types`: a letter an argument, as in pg_columns.inc; the first one is the result's.
   void Add(const char* name, const char* types, Body body, bool takes_null = false) {
     duckdb::vector<LogicalType> arguments;
-    for (auto c = types + 1; *c; c++) arguments.push_back(Type(*c));
-    ScalarFunction f(name, std::move(arguments), Type(*types), Run);
+    for (auto c = types + 1; *c; c++) arguments.push_back(TypeOf(*c));
+    ScalarFunction f(name, std::move(arguments), TypeOf(*types), Run);
     auto info = duckdb::make_shared_ptr<FunctionInfo>(catalog_, database_, version_, std::move(body));
     info->takes_null = takes_null;
     f.SetExtraFunctionInfo(std::move(info));
@@ -120,24 +120,6 @@ class Registrar {
   }
 
  private:
-  static LogicalType Type(char letter) {
-    switch (letter) {
-      case 'I':
-        return LogicalType::BIGINT;
-      case 'i':
-        return LogicalType::INTEGER;
-      case 'b':
-        return LogicalType::BOOLEAN;
-      case 'z':
-        return LogicalType::TIMESTAMP_TZ;
-      case 'L':
-        return LogicalType::LIST(LogicalType::BIGINT);
-      case 'T':
-        return LogicalType::LIST(LogicalType::VARCHAR);
-      default:
-        return LogicalType::VARCHAR;
-    }
-  }
   duckdb::ExtensionLoader& loader_;
   catalog::Catalog& catalog_;
   std::string database_, version_;

@@ -4,13 +4,6 @@
 #include "tidewater/types/schema.h"
 
 namespace tidewater::sql {
-namespace {
-
-using catalog::Contents;
-using catalog::Object;
-using catalog::ObjectType;
-using duckdb::Value;
-using Row = duckdb::vector<Value>;
 
 LogicalType TypeOf(char letter) {
   switch (letter) {
@@ -34,6 +27,14 @@ LogicalType TypeOf(char letter) {
       return LogicalType::VARCHAR;
   }
 }
+
+namespace {
+
+using catalog::Contents;
+using catalog::Object;
+using catalog::ObjectType;
+using duckdb::Value;
+using Row = duckdb::vector<Value>;
 
 /// One row by names of columns; what is not set is 0, false or NULL by its type.
 class RowBuilder {

@@ -213,18 +213,11 @@ void Arrangement::Clean(StepNumber step, const std::function<void(RowId, RowId)>
   auto blocks = store_.Cleanable();
   if (blocks.empty()) return;
   cleanings_++;
-  Types types = store_.layout().GetTypes();
   std::vector<uint64_t> hashes;
   for (auto b : blocks) {
     Block& block = store_.GetBlock(b);
     DataChunk chunk;
-    chunk.InitializeEmpty(types);
-    for (uint32_t c = 0; c < types.size(); c++) {
-      duckdb::Vector v(types[c], nullptr);
-      ReadColumn(block, store_.layout().columns[c], c, block.count, v);
-      chunk.data[c].Reference(v);
-    }
-    chunk.SetCardinality(block.count);
+    ReadBlock(block, store_.layout(), block.count, chunk);
     std::unique_lock lock(lookup_mutex);
     if (indexed_) {
       HashColumns(chunk, key_, hashes);

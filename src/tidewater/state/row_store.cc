@@ -694,4 +694,14 @@ void ReadColumn(const Block& block, const ColumnLayout& l, uint32_t c, uint32_t 
   out.Reference(flat);
 }
 
+void ReadBlock(const Block& block, const RowLayout& layout, uint32_t count, DataChunk& out) {
+  out.InitializeEmpty(layout.GetTypes());
+  for (uint32_t c = 0; c < layout.columns.size(); c++) {
+    Vector column(layout.columns[c].type, nullptr);
+    ReadColumn(block, layout.columns[c], c, count, column);
+    out.data[c].Reference(column);
+  }
+  out.SetCardinality(count);
+}
+
 }  // namespace tidewater::state

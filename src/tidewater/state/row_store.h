@@ -232,6 +232,9 @@ class RowStore {
 /// are decoded into the vector.
 void ReadColumn(const Block& block, const ColumnLayout& layout, uint32_t c, uint32_t count, duckdb::Vector& out);
 
+/// The first `count` rows of a block as a chunk that refers to it.
+void ReadBlock(const Block& block, const RowLayout& layout, uint32_t count, DataChunk& out);
+
 /// The stored form of a nested value, and back.
 std::string EncodeNested(const duckdb::Value& value);
 duckdb::Value DecodeNested(const LogicalType& type, std::string_view bytes);
