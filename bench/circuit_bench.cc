@@ -15,6 +15,7 @@
 #include "tidewater/sources/api/source.h"
 #include "tidewater/sources/nexmark/nexmark.h"
 #include "tidewater/sql/frontend.h"
+#include "tidewater/sql/plan_codec.h"
 #include "tidewater/state/state_log.h"
 
 namespace tidewater {
@@ -137,7 +138,10 @@ void RunQuery(const Arguments& a) {
   }
 
   int64_t wall = MonotonicMicros(), cpu = ProcessCpuMicros();
-  circuit->AddView(view, std::move(plan.plan), a.view);
+  catalog::Object object;
+  object.plan = OrDie(sql::EncodePlan(*plan.plan));
+  OrDie(circuit->AddView(
+      view, [&](duckdb::ClientContext& context) { return frontend->LoadPlan(object, context); }, a.view));
   if (!a.view) circuit->KeepOutput(view, true);
   std::vector<std::unique_ptr<Source>> sources;
   std::vector<ObjectId> read;

@@ -25,23 +25,25 @@ json ToJson(const Object& o) {
   }
   json secrets = json::object();
   for (auto& [k, v] : o.secrets) secrets[k] = v.Reveal();
-  return {{"id", o.id},
-          {"type", int(o.type)},
-          {"schema", o.schema},
-          {"name", o.name},
-          {"columns", std::move(columns)},
-          {"primary_key", o.primary_key},
-          {"sql", o.sql},
-          {"options", o.options},
-          {"secrets", std::move(secrets)},
-          {"query", o.query},
-          {"plan", o.plan},
-          {"depends_on", o.depends_on},
-          {"source", o.source},
-          {"upstream_table", o.upstream_table},
-          {"input", o.input},
-          {"stream_only", o.stream_only},
-          {"hidden", o.hidden}};
+  json out = {{"id", o.id},
+              {"type", int(o.type)},
+              {"schema", o.schema},
+              {"name", o.name},
+              {"columns", std::move(columns)},
+              {"primary_key", o.primary_key},
+              {"sql", o.sql},
+              {"options", o.options},
+              {"secrets", std::move(secrets)},
+              {"query", o.query},
+              {"plan", o.plan},
+              {"depends_on", o.depends_on},
+              {"source", o.source},
+              {"upstream_table", o.upstream_table},
+              {"input", o.input},
+              {"stream_only", o.stream_only},
+              {"hidden", o.hidden}};
+  if (o.freeze) out["freeze"] = {{"reason", o.freeze->reason}, {"epoch", o.freeze->epoch}, {"cause", o.freeze->cause}};
+  return out;
 }
 
 Object FromJson(const json& j) {
@@ -69,6 +71,9 @@ Object FromJson(const json& j) {
   o.input = j.at("input").get<ObjectId>();
   o.stream_only = j.at("stream_only").get<bool>();
   o.hidden = j.at("hidden").get<bool>();
+  if (auto freeze = j.find("freeze"); freeze != j.end())
+    o.freeze = Freeze{freeze->at("reason").get<std::string>(), freeze->at("epoch").get<uint64_t>(),
+                      freeze->at("cause").get<ObjectId>()};
   return o;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 #include "tidewater/base/ids.h"
@@ -28,6 +29,14 @@ struct Column {
 };
 
 constexpr const char* kDefaultSchema = "public";
+
+/// Why and since when a materialized view takes no part any more. It keeps the rows of that epoch.
+struct Freeze {
+  std::string reason;
+  uint64_t epoch = 0;
+  ObjectId cause = 0;  ///< the view that stopped first: this one, or one that it stands on
+  bool operator==(const Freeze&) const = default;
+};
 
 struct Object {
   ObjectId id = 0;
@@ -59,6 +68,8 @@ struct Object {
   bool stream_only = false;
   /// Of a sink AS SELECT: its view, hidden from SHOW and queries and dropped with it.
   bool hidden = false;
+  /// Materialized views.
+  std::optional<Freeze> freeze;
   /// Columns by which a stored relation finds rows in Snapshot::Lookup (Circuit::StoreKey, set by the engine after
   /// AddView or AddTable); empty = none. Not encoded: it follows from the circuit.
   std::vector<uint32_t> store_key;

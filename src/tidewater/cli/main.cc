@@ -37,6 +37,8 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(uint64_t{256} << 20, uint64_t{1} << 60));
   serve->add_option("--scratch", options.scratch_directory,
                     "Local directory for what leaves memory (default: STATE/scratch, or the system's for a bucket)");
+  serve->add_option("--freeze", options.freeze,
+                    "Materialized view to be frozen before anything is stepped; may be given several times");
   serve->add_option("--checkpoint-interval-ms", options.checkpoint_interval_ms, "Time between checkpoints")
       ->check(CLI::Range(1, 3'600'000))
       ->capture_default_str();

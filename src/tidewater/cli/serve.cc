@@ -95,6 +95,7 @@ Status Run(const ServeOptions& options, const sigset_t& stop_signals) {
   engine_options.checkpoint_bytes = std::min(engine_options.checkpoint_bytes, memory / 32);
   engine_options.sink_log_bytes_max = std::min(engine_options.sink_log_bytes_max, memory / 8);
   engine_options.scratch_directory = options.scratch_directory;
+  engine_options.freeze = options.freeze;
   engine_options.query_threads = std::max(1, options.workers);
   log::info("opening state={} memory={} MB", options.state, memory >> 20);
   TW_ASSIGN(auto engine, engine::Engine::Open(std::move(engine_options)));

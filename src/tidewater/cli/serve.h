@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 #include "tidewater/base/secret.h"
 
 namespace tidewater::cli {
@@ -13,6 +14,7 @@ struct ServeOptions {
   int workers = 1;
   uint64_t memory_bytes = 0;  ///< 0: 70% of the machine's
   std::string scratch_directory;
+  std::vector<std::string> freeze;  ///< names of materialized views
   int64_t checkpoint_interval_ms = 1000;
   size_t connections_max = 200;
   std::string password_file, http_token_file;

@@ -4,12 +4,19 @@
 // count, sum and avg take retractions back by arithmetic (sums of doubles exactly, see ExactSum). min and max run along
 // when the input only appends; else an ordered multiset of the group's values gives the next one. A DISTINCT aggregate
 // counts each value of a group and passes on the first and the last.
+//
+// A row for which a group or an argument fails is left out of all of its group. A group of which a result does not fit
+// its type has an error instead of its row, as long as that is so.
 #include <algorithm>
 #include <cmath>
 #include <deque>
 #include <map>
 #include "duckdb/common/types/decimal.hpp"
 #include "duckdb/common/types/interval.hpp"
+#include "duckdb/function/create_sort_key.hpp"
+#include "duckdb/planner/expression/bound_case_expression.hpp"
+#include "duckdb/planner/expression/bound_constant_expression.hpp"
+#include "tidewater/base/check.h"
 #include "tidewater/base/exact_sum.h"
 #include "tidewater/dataflow/group_table.h"
 #include "tidewater/dataflow/operator.h"
@@ -30,18 +37,37 @@ using uint128 = unsigned __int128;
 
 namespace {
 
+/// What stands for a group outside.
+enum class Said : uint64_t { kNothing = 0, kRow = 1, kError = 2 };
+
 struct Header {
   int64_t weight;         ///< rows of the group
   uint64_t touched_step;  ///< last step that changed it
   uint64_t checkpoint;    ///< last checkpoint interval in which it became dirty
-  uint64_t emitted;       ///< 1: a row of this group stands in the output
+  Said said;
 };
 static_assert(sizeof(Header) == 32);
 
+/// A sum of more than 128 bits: sum + wraps * 2^128.
 struct SumState {
   int128 sum;
   int64_t n;
+  int64_t wraps;
+
+  void Add(int128 value) {
+    if (__builtin_add_overflow(sum, value, &sum)) wraps += value < 0 ? -1 : 1;
+  }
+  void Add(int128 value, int64_t weight) {
+    int128 product;
+    if (!__builtin_mul_overflow(value, int128(weight), &product)) return Add(product);
+    // value = high * 2^64 + low: the products of both fit.
+    int128 high = (value >> 64) * weight, low = int128(uint64_t(value)) * weight;
+    wraps += int64_t((high - int64_t(high)) >> 64);
+    Add(int128(uint128(high) << 64));
+    Add(low);
+  }
 };
+static_assert(sizeof(SumState) == 32);
 struct DoubleState {
   double value;  ///< of the exact sum, set at the end of a step
   int64_t n;
@@ -57,13 +83,17 @@ struct StringState {
 };
 
 /// Order-preserving maps of fixed-width values to unsigned 128 bits, and back.
-uint128 ToOrder(PhysicalType type, const uint8_t* p) {
+uint128 ToOrder(const LogicalType& type, const uint8_t* p) {
   auto load = [&](auto v) {
     std::memcpy(&v, p, sizeof v);
     return v;
   };
   constexpr uint64_t kSign = uint64_t{1} << 63;
-  switch (type) {
+  if (type.id() == duckdb::LogicalTypeId::TIME_TZ) {
+    auto time = load(duckdb::dtime_tz_t{});
+    return uint128(time.sort_key()) << 64 | time.bits;
+  }
+  switch (type.InternalType()) {
     case PhysicalType::BOOL:
     case PhysicalType::UINT8:
       return load(uint8_t{});
@@ -104,14 +134,15 @@ uint128 ToOrder(PhysicalType type, const uint8_t* p) {
       return u >> 63 ? ~u : u | kSign;
     }
     default:
-      throw duckdb::NotImplementedException("min and max of this type");
+      throw duckdb::InternalException("min and max of type %s", type.ToString());
   }
 }
-void FromOrder(PhysicalType type, uint128 order, uint8_t* p) {
+void FromOrder(const LogicalType& type, uint128 order, uint8_t* p) {
   auto store = [&](auto v) { std::memcpy(p, &v, sizeof v); };
   constexpr uint64_t kSign = uint64_t{1} << 63;
   auto low = uint64_t(order);
-  switch (type) {
+  if (type.id() == duckdb::LogicalTypeId::TIME_TZ) return store(low);
+  switch (type.InternalType()) {
     case PhysicalType::BOOL:
     case PhysicalType::UINT8:
       store(uint8_t(low));
@@ -190,7 +221,7 @@ int128 ToInt128(PhysicalType type, const uint8_t* data, idx_t i) {
       return int128(h.upper) << 64 | h.lower;
     }
     default:
-      throw duckdb::NotImplementedException("sum and avg of this type");
+      throw duckdb::InternalException("sum and avg of physical type %d", int(type));
   }
 }
 
@@ -198,6 +229,37 @@ int128 PowerOfTen(int n) {
   int128 p = 1;
   while (n-- > 0) p *= 10;
   return p;
+}
+
+bool IsNested(PhysicalType type) {
+  return type == PhysicalType::LIST || type == PhysicalType::ARRAY || type == PhysicalType::STRUCT;
+}
+
+/// Order-preserving images of values of any type, as bytes: DuckDB's sort key, then the value itself (equal intervals
+/// and floats may differ in bits: the smallest of these stands for all), then the length of that.
+std::vector<std::string> EncodeOrdered(Vector& values, idx_t n) {
+  Vector keys(LogicalType::BLOB, std::max<idx_t>(n, 1));
+  duckdb::CreateSortKeyHelpers::CreateSortKey(
+      values, n, duckdb::OrderModifiers(duckdb::OrderType::ASCENDING, duckdb::OrderByNullType::NULLS_LAST), keys);
+  UnifiedVectorFormat f;
+  keys.ToUnifiedFormat(n, f);
+  std::vector<std::string> out(n);
+  for (idx_t i = 0; i < n; i++) {
+    auto value = values.GetValue(i);
+    if (value.IsNull()) continue;
+    auto payload = state::EncodeNested(value);
+    auto size = uint32_t(payload.size());
+    out[i] = reinterpret_cast<const string_t*>(f.data)[f.sel->get_index(i)].GetString() + payload;
+    out[i].append(reinterpret_cast<const char*>(&size), sizeof size);
+  }
+  return out;
+}
+duckdb::Value DecodeOrdered(const LogicalType& type, std::string_view bytes) {
+  uint32_t size;
+  TW_CHECK(bytes.size() >= sizeof size, "{} bytes", bytes.size());
+  std::memcpy(&size, bytes.data() + bytes.size() - sizeof size, sizeof size);
+  TW_CHECK(bytes.size() - sizeof size >= size, "{} bytes", bytes.size());
+  return state::DecodeNested(type, bytes.substr(bytes.size() - sizeof size - size, size));
 }
 
 enum class Slot { kCount, kSum, kDouble, kMinMax, kString };
@@ -208,14 +270,15 @@ using StringKey = std::pair<RowId, std::string>;
 struct Call {
   AggregateKind kind;
   Slot slot;
-  uint32_t offset;    ///< in the state
-  int argument = -1;  ///< column of the argument chunk
+  uint32_t offset;  ///< in the state
+  std::unique_ptr<Projector> argument;
   LogicalType argument_type;
   LogicalType type;
   std::unique_ptr<Selector> filter;
   std::unique_ptr<GroupTable> distinct;  ///< (group keys, value) -> count
   std::vector<RowId> gone;               ///< of it, whose count came to 0 in this step
   bool ordered = false;                  ///< min, max over retractable input
+  bool encoded = false;                  ///< kString of a type that is not text: see EncodeOrdered
   std::map<OrderKey, int64_t> values;
   std::map<StringKey, int64_t> strings;
   std::map<uint32_t, std::vector<OrderKey>> dirty_values;  ///< by part of the group
@@ -256,7 +319,8 @@ class AggregateOp : public Operator {
     group_count_ = uint32_t(groups.size());
     group_projector_ = std::make_unique<Projector>(client, groups);
     append_only_ = n.inputs[0]->append_only;
-    std::vector<const duckdb::Expression*> arguments;
+    error_key_ = ErrorKey(*n.inputs[0]);
+    for (uint32_t i = 0; i < group_count_; i++) all_groups_.push_back(i);
     uint32_t offset = sizeof(Header);
     auto place = [&](uint32_t size, uint32_t align) {
       offset = (offset + align - 1) / align * align;
@@ -268,14 +332,20 @@ class AggregateOp : public Operator {
       auto call = std::make_unique<Call>();
       call->kind = a.kind;
       call->type = a.type;
-      if (a.argument) {
-        call->argument = int(arguments.size());
-        call->argument_type = a.argument->return_type;
-        arguments.push_back(a.argument.get());
-      }
+      const duckdb::Expression* argument = a.argument.get();
+      if (argument) call->argument_type = argument->return_type;
       auto physical = a.argument ? call->argument_type.InternalType() : PhysicalType::INVALID;
-      if (a.filter)
+      if (a.filter && a.argument && a.argument->GetExpressionClass() != duckdb::ExpressionClass::BOUND_REF) {
+        // The argument of a row that the filter leaves out is not to be evaluated. NULLs are left out as well.
+        auto null = duckdb::make_uniq<duckdb::BoundConstantExpression>(duckdb::Value(call->argument_type));
+        filtered_arguments_.push_back(
+            duckdb::make_uniq<duckdb::BoundCaseExpression>(a.filter->Copy(), a.argument->Copy(), std::move(null)));
+        argument = filtered_arguments_.back().get();
+      } else if (a.filter) {
         call->filter = std::make_unique<Selector>(client, std::vector<const duckdb::Expression*>{a.filter.get()});
+      }
+      if (argument)
+        call->argument = std::make_unique<Projector>(client, std::vector<const duckdb::Expression*>{argument});
       switch (a.kind) {
         case AggregateKind::kCountStar:
         case AggregateKind::kCount:
@@ -295,7 +365,8 @@ class AggregateOp : public Operator {
         case AggregateKind::kMin:
         case AggregateKind::kMax:
           call->ordered = !append_only_;
-          if (physical == PhysicalType::VARCHAR) {
+          call->encoded = physical == PhysicalType::INTERVAL || IsNested(physical);
+          if (physical == PhysicalType::VARCHAR || call->encoded) {
             call->slot = Slot::kString;
             call->offset = place(sizeof(StringState), 8);
           } else {
@@ -313,7 +384,6 @@ class AggregateOp : public Operator {
       calls_.push_back(std::move(call));
     }
     state_size_ = (offset + 15) / 16 * 16;
-    argument_projector_ = std::make_unique<Projector>(client, arguments);
     groups_ = std::make_unique<GroupTable>(key_types_, state_size_);
   }
 
@@ -330,7 +400,8 @@ class AggregateOp : public Operator {
       groups_->FindOrCreate(keys, hashes_, step_, &id);
       Touch(id);
     }
-    for (auto& chunk : inputs[0]->chunks) EvaluateRows(chunk, *this, context, [&](const DeltaChunk& c) { Update(c); });
+    for (auto& chunk : inputs[0]->chunks)
+      EvaluateRows(chunk, *this, error_key_, context, [&](const DeltaChunk& c) { Update(c); });
     Emit(out, context);
     RemoveEmpty();
     for (auto slot : freed_strings_) free_strings_.push_back(slot);
@@ -698,20 +769,22 @@ class AggregateOp : public Operator {
   void Update(const DeltaChunk& c) {
     DataChunk& in = *c.rows;
     auto n = uint32_t(in.size());
-    // Everything that can throw comes first.
-    DataChunk keys, arguments;
+    // Everything that can fail for a row comes first.
+    DataChunk keys;
     if (global_) {
       MakeGlobalKey(keys, n);
     } else {
       group_projector_->Run(in, keys);
     }
-    argument_projector_->Run(in, arguments);
+    std::vector<DataChunk> arguments(calls_.size());
     std::vector<SelectionVector> filters(calls_.size());
     std::vector<uint32_t> filtered(calls_.size(), n);
     for (size_t i = 0; i < calls_.size(); i++) {
-      if (!calls_[i]->filter) continue;
-      filters[i].Initialize(STANDARD_VECTOR_SIZE);
-      filtered[i] = calls_[i]->filter->Run(in, filters[i]);
+      if (calls_[i]->filter) {
+        filters[i].Initialize(STANDARD_VECTOR_SIZE);
+        filtered[i] = calls_[i]->filter->Run(in, filters[i]);
+      }
+      if (calls_[i]->argument) calls_[i]->argument->Run(in, arguments[i]);
     }
 
     state::HashColumns(keys, AllKeys(), hashes_);
@@ -727,15 +800,15 @@ class AggregateOp : public Operator {
     for (size_t i = 0; i < calls_.size(); i++) {
       auto& call = *calls_[i];
       const sel_t* sel = call.filter ? filters[i].data() : nullptr;
-      UpdateCall(call, keys, arguments, sel, filtered[i], weights);
+      UpdateCall(call, keys, arguments[i], sel, filtered[i], weights);
     }
   }
 
-  void UpdateCall(Call& call, DataChunk& keys, DataChunk& arguments, const sel_t* sel, uint32_t n,
+  void UpdateCall(Call& call, DataChunk& keys, DataChunk& argument, const sel_t* sel, uint32_t n,
                   const int64_t* weights) {
     UnifiedVectorFormat f;
-    if (call.argument >= 0) arguments.data[call.argument].ToUnifiedFormat(keys.size(), f);
-    bool all_valid = call.argument < 0 || f.validity.AllValid();
+    if (call.argument) argument.data[0].ToUnifiedFormat(keys.size(), f);
+    bool all_valid = !call.argument || f.validity.AllValid();
     std::vector<int64_t> effective;
     std::vector<sel_t> kept;
     if (call.distinct) {
@@ -751,7 +824,7 @@ class AggregateOp : public Operator {
       DataChunk pairs;
       pairs.InitializeEmpty(types);
       for (size_t k = 0; k < key_types_.size(); k++) pairs.data[k].Reference(keys.data[k]);
-      pairs.data[key_types_.size()].Reference(arguments.data[call.argument]);
+      pairs.data[key_types_.size()].Reference(argument.data[0]);
       pairs.SetCardinality(keys.size());
       SelectionVector valid_sel(valid.data());
       pairs.Slice(valid_sel, valid.size());
@@ -781,7 +854,7 @@ class AggregateOp : public Operator {
     auto each = [&](auto&& update) {
       for (uint32_t i = 0; i < n; i++) {
         uint32_t row = sel ? sel[i] : i;
-        idx_t s = call.argument >= 0 ? f.sel->get_index(row) : 0;
+        idx_t s = call.argument ? f.sel->get_index(row) : 0;
         if (!all_valid && !f.validity.RowIsValid(s)) continue;
         update(pointers_[row] + call.offset, ids_[row], s, weights ? weights[row] : 1);
       }
@@ -796,20 +869,20 @@ class AggregateOp : public Operator {
           auto* data = reinterpret_cast<const int64_t*>(f.data);
           each([&](uint8_t* p, RowId, idx_t s, int64_t w) {
             auto& state = *reinterpret_cast<SumState*>(p);
-            state.sum += int128(data[s]) * w;
+            state.Add(int128(data[s]) * w);
             state.n += w;
           });
         } else if (physical == PhysicalType::INT32) {
           auto* data = reinterpret_cast<const int32_t*>(f.data);
           each([&](uint8_t* p, RowId, idx_t s, int64_t w) {
             auto& state = *reinterpret_cast<SumState*>(p);
-            state.sum += int128(data[s]) * w;
+            state.Add(int128(data[s]) * w);
             state.n += w;
           });
         } else {
           each([&](uint8_t* p, RowId, idx_t s, int64_t w) {
             auto& state = *reinterpret_cast<SumState*>(p);
-            state.sum = int128(uint128(state.sum) + uint128(ToInt128(physical, f.data, s)) * uint128(int128(w)));
+            state.Add(ToInt128(physical, f.data, s), w);
             state.n += w;
           });
         }
@@ -828,11 +901,10 @@ class AggregateOp : public Operator {
         break;
       }
       case Slot::kMinMax: {
-        auto physical = call.argument_type.InternalType();
-        auto width = duckdb::GetTypeIdSize(physical);
+        auto width = duckdb::GetTypeIdSize(call.argument_type.InternalType());
         bool min = call.kind == AggregateKind::kMin;
         each([&](uint8_t* p, RowId id, idx_t s, int64_t w) {
-          uint128 order = ToOrder(physical, f.data + s * width);
+          uint128 order = ToOrder(call.argument_type, f.data + s * width);
           if (call.ordered) {
             Count(call.values, call.dirty_values, OrderKey{id, order}, w);
           } else {
@@ -844,10 +916,18 @@ class AggregateOp : public Operator {
         break;
       }
       case Slot::kString: {
+        std::vector<std::string> encoded;
+        if (call.encoded) {
+          auto& values = argument.data[0];
+          values.Flatten(keys.size());
+          values.ToUnifiedFormat(keys.size(), f);
+          encoded = EncodeOrdered(values, keys.size());
+        }
         auto* data = reinterpret_cast<const string_t*>(f.data);
         bool min = call.kind == AggregateKind::kMin;
         each([&](uint8_t* p, RowId id, idx_t s, int64_t w) {
-          std::string_view value(data[s].GetData(), data[s].GetSize());
+          auto value =
+              call.encoded ? std::string_view(encoded[s]) : std::string_view(data[s].GetData(), data[s].GetSize());
           if (call.ordered) {
             Count(call.strings, call.dirty_strings, StringKey{id, std::string(value)}, w);
           } else {
@@ -929,10 +1009,15 @@ class AggregateOp : public Operator {
     }
   }
 
-  void Finalize(const Call& call, uint8_t* const* states, uint32_t n, Vector& out, StepContext& context) {
+  /// The results of the call for some groups. Where one does not fit its type, `failures` of the group says so, unless
+  /// it said something before.
+  void Finalize(const Call& call, uint8_t* const* states, uint32_t n, Vector& out, std::vector<std::string>& failures) {
     auto set_null = [&](uint32_t i) { duckdb::FlatVector::SetNull(out, i, true); };
     auto out_of_range = [&](uint32_t i) {
-      context.errors.push_back({view, node, "value out of range for type " + call.type.ToString(), "", 1});
+      failures.resize(n);
+      if (failures[i].empty())
+        failures[i] = fmt::format("{} is out of range for type {}", call.kind == AggregateKind::kAvg ? "avg" : "sum",
+                                  call.type.ToString());
       set_null(i);
     };
     auto store_int = [&](uint32_t i, int128 v) {
@@ -977,6 +1062,8 @@ class AggregateOp : public Operator {
           auto& s = *reinterpret_cast<SumState*>(p);
           if (s.n <= 0) {
             set_null(i);
+          } else if (s.wraps != 0) {
+            out_of_range(i);
           } else if (call.kind == AggregateKind::kSum) {
             if (call.type.id() == duckdb::LogicalTypeId::DECIMAL && (s.sum >= kDecimalLimit || s.sum <= -kDecimalLimit))
               out_of_range(i);
@@ -1018,7 +1105,7 @@ class AggregateOp : public Operator {
           if (!m.has)
             set_null(i);
           else
-            FromOrder(out.GetType().InternalType(), m.order,
+            FromOrder(out.GetType(), m.order,
                       duckdb::FlatVector::GetData(out) + i * duckdb::GetTypeIdSize(out.GetType().InternalType()));
           break;
         }
@@ -1026,6 +1113,8 @@ class AggregateOp : public Operator {
           auto& t = *reinterpret_cast<StringState*>(p);
           if (!t.has)
             set_null(i);
+          else if (call.encoded)
+            out.SetValue(i, DecodeOrdered(call.type, strings_[t.slot - 1]));
           else
             duckdb::FlatVector::GetData<string_t>(out)[i] =
                 duckdb::StringVector::AddStringOrBlob(out, strings_[t.slot - 1]);
@@ -1045,8 +1134,9 @@ class AggregateOp : public Operator {
         new_states[i] = groups_->State(touched_[at + i]);
       }
       DataChunk before, after;
-      Fill(before, touched_.data() + at, old_states.data(), n, context);
-      Fill(after, touched_.data() + at, new_states.data(), n, context);
+      std::vector<std::string> old_failures, new_failures;
+      Fill(before, touched_.data() + at, old_states.data(), n, old_failures);
+      Fill(after, touched_.data() + at, new_states.data(), n, new_failures);
       SelectionVector minus(n), plus(n);
       uint32_t minus_n = 0, plus_n = 0;
       std::vector<bool> same(n, true);
@@ -1054,27 +1144,23 @@ class AggregateOp : public Operator {
         UnifiedVectorFormat a, b;
         before.data[c].ToUnifiedFormat(n, a);
         after.data[c].ToUnifiedFormat(n, b);
-        auto width = duckdb::GetTypeIdSize(types[c].InternalType());
-        bool text = types[c].InternalType() == PhysicalType::VARCHAR;
-        for (uint32_t i = 0; i < n; i++) {
-          if (!same[i]) continue;
-          bool x = a.validity.RowIsValid(i), y = b.validity.RowIsValid(i);
-          if (x != y)
-            same[i] = false;
-          else if (x && text)
-            same[i] = reinterpret_cast<const string_t*>(a.data)[i] == reinterpret_cast<const string_t*>(b.data)[i];
-          else if (x)
-            same[i] = std::memcmp(a.data + i * width, b.data + i * width, width) == 0;
-        }
+        bool nested = IsNested(types[c].InternalType());
+        for (uint32_t i = 0; i < n; i++)
+          if (same[i])
+            same[i] = nested ? state::EncodeNested(before.data[c].GetValue(i)) ==
+                                   state::EncodeNested(after.data[c].GetValue(i))
+                             : SameBits(types[c], a, b, i);
       }
       for (uint32_t i = 0; i < n; i++) {
-        auto& old_header = *reinterpret_cast<Header*>(old_states[i]);
+        auto before_said = reinterpret_cast<Header*>(old_states[i])->said;
         auto& header = *reinterpret_cast<Header*>(new_states[i]);
-        bool exists = global_ || header.weight > 0;
-        header.emitted = exists;
-        if (old_header.emitted && exists && same[i]) continue;
-        if (old_header.emitted) minus.set_index(minus_n++, i);
-        if (exists) plus.set_index(plus_n++, i);
+        bool fails = !new_failures.empty() && !new_failures[i].empty();
+        header.said = !global_ && header.weight <= 0 ? Said::kNothing : fails ? Said::kError : Said::kRow;
+        if (before_said == Said::kRow && header.said == Said::kRow && same[i]) continue;
+        if (before_said == Said::kRow) minus.set_index(minus_n++, i);
+        if (before_said == Said::kError) context.Fail(*this, old_failures[i], before, i, all_groups_, -1);
+        if (header.said == Said::kRow) plus.set_index(plus_n++, i);
+        if (header.said == Said::kError) context.Fail(*this, new_failures[i], after, i, all_groups_, 1);
       }
       auto put = [&](DataChunk& rows, SelectionVector& sel, uint32_t count, int64_t weight) {
         if (count == 0) return;
@@ -1092,7 +1178,20 @@ class AggregateOp : public Operator {
     }
   }
 
-  void Fill(DataChunk& rows, const RowId* ids, uint8_t* const* states, uint32_t n, StepContext& context) {
+  static bool SameBits(const LogicalType& type, const UnifiedVectorFormat& a, const UnifiedVectorFormat& b,
+                       uint32_t i) {
+    bool valid = a.validity.RowIsValid(a.sel->get_index(i));
+    if (valid != b.validity.RowIsValid(b.sel->get_index(i))) return false;
+    if (!valid) return true;
+    auto physical = type.InternalType();
+    auto x = a.sel->get_index(i), y = b.sel->get_index(i);
+    if (physical == PhysicalType::VARCHAR)
+      return reinterpret_cast<const string_t*>(a.data)[x] == reinterpret_cast<const string_t*>(b.data)[y];
+    auto width = duckdb::GetTypeIdSize(physical);
+    return std::memcmp(a.data + x * width, b.data + y * width, width) == 0;
+  }
+
+  void Fill(DataChunk& rows, const RowId* ids, uint8_t* const* states, uint32_t n, std::vector<std::string>& failures) {
     rows.InitializeEmpty(types);
     for (uint32_t c = 0; c < group_count_; c++) {
       Vector v(types[c]);
@@ -1101,19 +1200,20 @@ class AggregateOp : public Operator {
     }
     for (size_t i = 0; i < calls_.size(); i++) {
       Vector v(types[group_count_ + i]);
-      Finalize(*calls_[i], states, n, v, context);
+      Finalize(*calls_[i], states, n, v, failures);
       rows.data[group_count_ + i].Reference(v);
     }
     rows.SetCardinality(n);
   }
 
-  std::vector<duckdb::unique_ptr<duckdb::Expression>> column_references_;
+  std::vector<duckdb::unique_ptr<duckdb::Expression>> column_references_, filtered_arguments_;
+  std::vector<uint32_t> error_key_;  ///< columns of the input that name a row in errors
   bool global_ = false;
   bool first_row_ = false;
   bool append_only_ = false;
   Types key_types_;
   uint32_t group_count_ = 0;
-  std::unique_ptr<Projector> group_projector_, argument_projector_;
+  std::unique_ptr<Projector> group_projector_;
   std::vector<std::unique_ptr<Call>> calls_;
   uint32_t state_size_ = 0;
   std::unique_ptr<GroupTable> groups_;
@@ -1130,6 +1230,7 @@ class AggregateOp : public Operator {
   std::vector<RowId> ids_;
   std::vector<uint8_t*> pointers_;
   std::vector<uint32_t> all_keys_;
+  std::vector<uint32_t> all_groups_;  ///< columns of the output
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "duckdb/main/connection.hpp"
 #include "tidewater/base/check.h"
 #include "tidewater/base/clock.h"
+#include "tidewater/base/crash_note.h"
 #include "tidewater/dataflow/operator.h"
 
 namespace tidewater::dataflow {
@@ -27,6 +28,8 @@ namespace {
 
 /// How much state one checkpoint writes anew, at least one part.
 constexpr uint64_t kRewrittenBytesMax = 32 << 20;
+/// Rows that a pass may put between two operators, where that can be foreseen.
+constexpr uint64_t kRowsBetweenMax = 4 << 20;
 
 /// Runs a function on all workers at once. Worker 0 is the calling thread.
 class WorkerPool {
@@ -66,6 +69,7 @@ class WorkerPool {
 
  private:
   void Loop(uint32_t w) {
+    crash_note::HandlerStack handler_stack;
     uint64_t seen = 0;
     for (;;) {
       const std::function<void(uint32_t)>* job;
@@ -159,6 +163,8 @@ class StoreOp : public Operator {
     AbsorbArrangement(*static_cast<StoreOp&>(other).arrangement, *arrangement, worker, workers);
   }
   void Publish(StepNumber step) override {
+    // First: should cleaning fail, what it did is told from the epoch's own rows.
+    arrangement->Publish();
     arrangement->Clean(step);
     arrangement->Publish();
   }
@@ -175,8 +181,11 @@ struct Exchange {
   std::vector<std::vector<DeltaBatch>> parts;    ///< [from][to]
 };
 
+struct Relation;
+
 struct Node {
   ObjectId view = 0;
+  Relation* owner = nullptr;                   ///< the view; none for nodes that stand for a relation's delta
   std::vector<std::unique_ptr<Operator>> ops;  ///< per worker; empty for exchanges and relation outputs
   std::vector<uint32_t> inputs;
   std::vector<DeltaBatch> outputs;  ///< per worker
@@ -204,10 +213,16 @@ struct Relation {
   std::vector<uint32_t> key;
   bool has_key = false;
   bool stored = false;
-  uint32_t output_node = 0;                            ///< whose outputs are this relation's delta
-  std::vector<StoreOp*> stores;                        ///< per worker, when stored
-  std::vector<std::unique_ptr<StoreOp>> table_stores;  ///< tables own theirs
-  std::unique_ptr<PlanNode> plan;
+  uint32_t output_node = 0;                          ///< whose outputs are this relation's delta
+  std::vector<StoreOp*> stores;                      ///< per worker, when stored
+  std::vector<std::unique_ptr<StoreOp>> own_stores;  ///< of tables and frozen views; else the nodes have them
+  /// An operator threw: the view's nodes are not run any more. Set by any worker, under the circuit's fault mutex.
+  std::atomic<bool> failed{false};
+  bool frozen = false;                           ///< nothing but rows is left of it
+  bool rewrite = false;                          ///< the next checkpoint writes all of its state, changed or not
+  std::vector<std::unique_ptr<PlanNode>> plans;  ///< of a view: per worker
+  /// What they have in common.
+  const PlanNode* plan() const { return plans.empty() ? nullptr : plans[0].get(); }
   std::vector<uint32_t> nodes;  ///< of a view, in topological order
   std::vector<Pending> pending;
   bool keep = false;
@@ -233,6 +248,7 @@ class CircuitImpl : public Circuit {
       contexts_[w].client = connections_[w]->context.get();
       contexts_[w].worker = w;
       contexts_[w].workers = workers_;
+      if (options.pass_bytes_max) contexts_[w].output_bytes_max = options.pass_bytes_max / workers_;
     }
   }
 
@@ -248,8 +264,8 @@ class CircuitImpl : public Circuit {
     if (key.empty())
       for (uint32_t c = 0; c < r->types.size(); c++) key.push_back(c);
     for (uint32_t w = 0; w < workers_; w++) {
-      r->table_stores.push_back(std::make_unique<StoreOp>(id, r->types, key, true));
-      r->stores.push_back(r->table_stores.back().get());
+      r->own_stores.push_back(std::make_unique<StoreOp>(id, r->types, key, true));
+      r->stores.push_back(r->own_stores.back().get());
     }
     r->output_node = AddRelationNode(id, r->types);
     Add(std::move(r));
@@ -264,28 +280,32 @@ class CircuitImpl : public Circuit {
     Add(std::move(r));
   }
 
-  void AddView(ObjectId id, std::unique_ptr<PlanNode> plan, bool stored) override {
+  Status AddView(ObjectId id, const PlanMaker& make, bool stored) override {
+    std::vector<std::unique_ptr<PlanNode>> plans;
+    std::vector<const PlanNode*> roots;
+    for (uint32_t w = 0; w < workers_; w++) {
+      TW_ASSIGN(auto plan, make(*contexts_[w].client));
+      roots.push_back(plan.get());
+      plans.push_back(std::move(plan));
+    }
     auto r = std::make_unique<Relation>();
     r->id = id;
     r->kind = Relation::kView;
-    r->types = plan->types;
+    r->types = roots[0]->types;
     r->stored = stored;
-    r->plan = std::move(plan);
+    r->plans = std::move(plans);
     building_ = r.get();
-    r->output_node = Build(id, *r->plan);
+    r->output_node = Build(id, roots);
     if (stored) {
-      auto key = r->plan->unique_keys.empty() ? std::vector<uint32_t>{} : r->plan->unique_keys[0];
-      r->has_key = !r->plan->unique_keys.empty() && !key.empty();
+      auto key = r->plan()->unique_keys.empty() ? std::vector<uint32_t>{} : r->plan()->unique_keys[0];
+      r->has_key = !r->plan()->unique_keys.empty() && !key.empty();
       r->key = r->has_key ? key : std::vector<uint32_t>{};
-      bool indexed = r->has_key || !r->plan->append_only;
+      bool indexed = r->has_key || !r->plan()->append_only;
       if (!r->has_key)
         for (uint32_t c = 0; c < r->types.size(); c++) key.push_back(c);
       uint32_t input = r->output_node;
       if (workers_ > 1 && indexed) {
-        std::vector<duckdb::unique_ptr<duckdb::Expression>> expressions;
-        for (auto c : key) expressions.push_back(duckdb::make_uniq<duckdb::BoundReferenceExpression>(r->types[c], c));
-        input = AddExchange(id, input, expressions);
-        for (auto& e : expressions) owned_expressions_[id].push_back(std::move(e));
+        input = AddExchange(id, input, ColumnReferences(id, r->types, key));
       }
       auto& n = AddNode(id, r->types, {input});
       for (uint32_t w = 0; w < workers_; w++) {
@@ -296,6 +316,73 @@ class CircuitImpl : public Circuit {
     }
     building_ = nullptr;
     Add(std::move(r));
+    return {};
+  }
+
+  void AddFrozenView(ObjectId id, const Types& types) override {
+    auto r = std::make_unique<Relation>();
+    r->id = id;
+    r->kind = Relation::kView;
+    r->types = types;
+    r->stored = r->frozen = true;
+    for (uint32_t w = 0; w < workers_; w++) {
+      r->own_stores.push_back(std::make_unique<StoreOp>(id, types, std::vector<uint32_t>{}, false));
+      r->stores.push_back(r->own_stores.back().get());
+    }
+    r->output_node = AddRelationNode(id, types);
+    Add(std::move(r));
+  }
+
+  void Replace(ObjectId id, ObjectId filled) override {
+    bool keep = At(id).keep;
+    auto old_place = std::find(order_.begin(), order_.end(), id) - order_.begin();
+    Drop(id);
+    auto prefix = fmt::format("circuit/{}/", filled);
+    for (auto it = streams_.begin(); it != streams_.end();) {
+      if (!it->first.starts_with(prefix)) {
+        ++it;
+        continue;
+      }
+      dropped_streams_.push_back(it->first);
+      it = streams_.erase(it);
+    }
+    std::lock_guard lock(pin_mutex_);
+    auto taken = relations_.extract(filled);
+    Relation& r = *taken.mapped();
+    r.id = id;
+    r.rewrite = true;
+    r.views_stale = true;
+    r.keep = keep;
+    r.kept.types = r.types;
+    r.kept.chunks.clear();
+    for (auto i : r.nodes) {
+      nodes_[i]->view = id;
+      for (auto& op : nodes_[i]->ops) op->view = id;
+    }
+    taken.key() = id;
+    relations_.insert(std::move(taken));
+    std::erase(order_, filled);
+    order_.insert(order_.begin() + old_place, id);
+    if (auto expressions = owned_expressions_.extract(filled); !expressions.empty()) {
+      expressions.key() = id;
+      owned_expressions_.insert(std::move(expressions));
+    }
+  }
+
+  void Freeze(ObjectId view, const std::string& reason) override {
+    Fail(At(view), -1, false, reason);
+    FreezeFailed();
+  }
+
+  std::vector<Fault> TakeFaults() override {
+    std::lock_guard lock(fault_mutex_);
+    std::vector<Fault> taken;
+    std::erase_if(faults_, [&](const Fault& f) {
+      if (!At(f.view).frozen) return false;  // a backfill's: see Share
+      taken.push_back(f);
+      return true;
+    });
+    return taken;
   }
 
   std::unique_ptr<Backfill> BeginBackfill(ObjectId view,
@@ -325,13 +412,15 @@ class CircuitImpl : public Circuit {
     for (auto n : dropped->nodes) nodes_[n].reset();
     nodes_[dropped->output_node].reset();
     owned_expressions_.erase(id);
+    std::lock_guard lock(fault_mutex_);
+    std::erase_if(faults_, [&](const Fault& f) { return f.view == id; });
   }
 
   std::vector<uint32_t> NeededColumns(ObjectId relation) const override {
     const Relation& r = At(relation);
     std::vector<bool> needed(r.types.size(), r.stored);
     for (auto& [id, view] : relations_)
-      if (view->plan) MarkColumns(*view->plan, relation, needed);
+      if (view->plan()) MarkColumns(*view->plan(), relation, needed);
     std::vector<uint32_t> out;
     for (uint32_t c = 0; c < needed.size(); c++)
       if (needed[c]) out.push_back(c);
@@ -367,12 +456,12 @@ class CircuitImpl : public Circuit {
 
   void Step(Epoch) override {
     for (auto id : order_) At(id).kept.chunks.clear();
-    step_++;
-    for (auto& c : contexts_) c.step = step_;
+    NextStep();
     // Tables resolve one after the other on this thread: a moved key may go from one part to another.
     for (auto id : order_) {
       Relation& r = At(id);
       if (r.kind == Relation::kView) continue;
+      crash_note::WorkingFor work(id);
       ClearOutputs(*nodes_[r.output_node]);
       for (auto& p : r.pending) {
         if (p.change)
@@ -382,10 +471,18 @@ class CircuitImpl : public Circuit {
       }
       r.pending.clear();
     }
-    RunAll();
-    for (auto id : order_) Capture(At(id));
-    for (auto& n : nodes_)
-      if (n && n->relation == 0) ClearOutputs(*n);
+    auto held = HoldBack();
+    while (true) {
+      RunAll();
+      for (auto id : order_) Capture(At(id));
+      for (auto& n : nodes_)
+        if (n && n->relation == 0) ClearOutputs(*n);
+      if (held.empty()) break;
+      for (auto id : order_) ClearOutputs(*nodes_[At(id).output_node]);
+      NextStep();
+      std::erase_if(held, [&](Held& h) { return !GivePart(h); });
+    }
+    FreezeFailed();
   }
 
   const DeltaBatch& Output(ObjectId relation) override { return At(relation).kept; }
@@ -421,17 +518,22 @@ class CircuitImpl : public Circuit {
   }
 
   void Publish(Epoch epoch) override {
-    std::lock_guard lock(pin_mutex_);
-    for (auto id : order_) {
-      Relation& r = At(id);
-      for (auto& s : r.table_stores) s->Publish(step_);
+    {
+      std::lock_guard lock(pin_mutex_);
+      for (auto id : order_) {
+        Relation& r = At(id);
+        crash_note::WorkingFor work(id);
+        for (auto& s : r.own_stores) s->Publish(step_);
+      }
+      for (auto& n : nodes_)
+        if (n)
+          for (auto& op : n->ops)
+            if (!n->owner->failed) Guard(*n->owner, op->node, [&] { op->Publish(step_); });
+      for (auto id : order_) At(id).views_stale = true;
+      published_step_ = step_;
+      published_ = epoch;
     }
-    for (auto& n : nodes_)
-      if (n)
-        for (auto& op : n->ops) op->Publish(step_);
-    for (auto id : order_) At(id).views_stale = true;
-    published_step_ = step_;
-    published_ = epoch;
+    FreezeFailed();
   }
   Epoch published() const override { return published_; }
 
@@ -463,16 +565,18 @@ class CircuitImpl : public Circuit {
       }
     };
     ForEachOp([&](ObjectId view, const std::string& node, Operator& op, uint32_t w) {
+      bool all = At(view).rewrite;
       for (auto& name : op.StateNames())
         for (uint32_t part = 0; part < op.StateParts(name); part++)
-          if (op.StateChanged(name, part)) write(view, node, op, w, name, part);
+          if (all || op.StateChanged(name, part)) write(view, node, op, w, name, part);
     });
+    for (auto id : order_) At(id).rewrite = false;
   }
 
   uint64_t UnloggedBytes() const override {
     uint64_t n = 0;
     for (auto& [id, r] : relations_)
-      for (auto& s : r->table_stores) n += s->UnloggedBytes();
+      for (auto& s : r->own_stores) n += s->UnloggedBytes();
     for (auto& node : nodes_)
       if (node)
         for (auto& op : node->ops) n += op->UnloggedBytes();
@@ -497,10 +601,18 @@ class CircuitImpl : public Circuit {
         dropped_streams_.push_back(record.stream);
       return {};
     }
+    Relation& r = At(view);
+    if (r.frozen && std::strcmp(node, "store") != 0) {
+      // Of an operator that the view had before it stopped.
+      if (dropped_streams_.empty() || dropped_streams_.back() != record.stream)
+        dropped_streams_.push_back(record.stream);
+      return {};
+    }
     auto& logged = streams_[record.stream];
     if (record.kind == state::RecordKind::kBase) logged = 0;
     logged += record.payload.size();
     Operator* op;
+    crash_note::WorkingFor work(view);
     if (of == workers_) {
       op = FindOp(view, node, w);
     } else {
@@ -523,8 +635,10 @@ class CircuitImpl : public Circuit {
     for (auto& [where, ops] : foreign_) {
       for (auto& op : ops) {
         if (!op) continue;
-        op->Restored();
-        for (uint32_t w = 0; w < workers_; w++) FindOp(where.first, where.second, w)->Absorb(*op, w, workers_);
+        Guard(At(where.first), op->node, [&] {
+          op->Restored();
+          for (uint32_t w = 0; w < workers_; w++) FindOp(where.first, where.second, w)->Absorb(*op, w, workers_);
+        });
       }
     }
     for (auto& s : foreign_streams_) {
@@ -532,7 +646,7 @@ class CircuitImpl : public Circuit {
       streams_.erase(s);
     }
     ForEachOp([&](ObjectId view, const std::string& node, Operator& op, uint32_t) {
-      if (!foreign_.contains({view, node})) op.Restored();
+      if (!foreign_.contains({view, node})) Guard(At(view), op.node, [&] { op.Restored(); });
     });
     foreign_.clear();
     foreign_streams_.clear();
@@ -577,7 +691,7 @@ class CircuitImpl : public Circuit {
       if (node)
         for (auto& op : node->ops) n += op->StateBytes();
     for (auto& [id, r] : relations_)
-      for (auto& s : r->table_stores) n += s->StateBytes();
+      for (auto& s : r->own_stores) n += s->StateBytes();
     return n;
   }
 
@@ -603,6 +717,7 @@ class CircuitImpl : public Circuit {
     n->outputs.resize(workers_);
     for (auto& o : n->outputs) o.types = types;
     for (auto i : n->inputs) n->phase = std::max(n->phase, nodes_[i]->phase + (nodes_[i]->exchange ? 1 : 0));
+    n->owner = building_;
     if (building_) building_->nodes.push_back(uint32_t(nodes_.size()));
     nodes_.push_back(std::move(n));
     return *nodes_.back();
@@ -611,20 +726,29 @@ class CircuitImpl : public Circuit {
     AddNode(id, types, {}).relation = id;
     return uint32_t(nodes_.size() - 1);
   }
-  /// `expressions` must outlive the node; none: everything goes to worker 0.
-  uint32_t AddExchange(ObjectId view, uint32_t input,
-                       const std::vector<duckdb::unique_ptr<duckdb::Expression>>& expressions) {
+  using Expressions = std::vector<const duckdb::Expression*>;
+
+  /// `expressions`, per worker, must outlive the node; none: everything goes to worker 0.
+  uint32_t AddExchange(ObjectId view, uint32_t input, const std::vector<Expressions>& expressions) {
     auto types = nodes_[input]->outputs[0].types;
     auto& n = AddNode(view, types, {input});
     n.exchange = std::make_unique<Exchange>();
     n.exchange->parts.resize(workers_);
     for (auto& p : n.exchange->parts) p.resize(workers_);
-    std::vector<const duckdb::Expression*> pointers;
-    for (auto& e : expressions) pointers.push_back(e.get());
     for (uint32_t w = 0; w < workers_; w++)
-      n.exchange->keys.push_back(pointers.empty() ? nullptr
-                                                  : std::make_unique<Projector>(*contexts_[w].client, pointers));
+      n.exchange->keys.push_back(
+          expressions[w].empty() ? nullptr : std::make_unique<Projector>(*contexts_[w].client, expressions[w]));
     return uint32_t(nodes_.size() - 1);
+  }
+
+  /// References to some columns, for all workers.
+  std::vector<Expressions> ColumnReferences(ObjectId view, const Types& types, const std::vector<uint32_t>& columns) {
+    Expressions all;
+    for (auto c : columns) {
+      owned_expressions_[view].push_back(duckdb::make_uniq<duckdb::BoundReferenceExpression>(types[c], c));
+      all.push_back(owned_expressions_[view].back().get());
+    }
+    return std::vector<Expressions>(workers_, all);
   }
 
   std::unique_ptr<Operator> MakeOp(ObjectId view, const PlanNode& n, uint32_t w) {
@@ -649,28 +773,37 @@ class CircuitImpl : public Circuit {
     return nullptr;
   }
 
-  /// Builds the nodes of a plan bottom-up and returns the root's.
-  uint32_t Build(ObjectId view, const PlanNode& n) {
+  /// Builds the nodes of a plan, which each worker has its own of, bottom-up and returns the root's.
+  uint32_t Build(ObjectId view, const std::vector<const PlanNode*>& plans) {
+    auto& n = *plans[0];
     std::vector<uint32_t> inputs;
     if (n.kind == NodeKind::kScan) inputs.push_back(At(n.relation).output_node);
-    for (auto& child : n.inputs) inputs.push_back(Build(view, *child));
+    for (size_t i = 0; i < n.inputs.size(); i++) {
+      std::vector<const PlanNode*> below;
+      for (auto* plan : plans) below.push_back(plan->inputs[i].get());
+      inputs.push_back(Build(view, below));
+    }
+    auto exchange = [&](size_t input, auto&& keys_of) {
+      std::vector<Expressions> keys(workers_);
+      for (uint32_t w = 0; w < workers_; w++)
+        for (auto& e : keys_of(*plans[w])) keys[w].push_back(e.get());
+      inputs[input] = AddExchange(view, inputs[input], keys);
+    };
     if (workers_ > 1) {
       if (n.kind == NodeKind::kJoin) {
-        inputs[0] = AddExchange(view, inputs[0], n.left_keys);
-        inputs[1] = AddExchange(view, inputs[1], n.right_keys);
+        exchange(0, [](const PlanNode& p) -> auto& { return p.left_keys; });
+        exchange(1, [](const PlanNode& p) -> auto& { return p.right_keys; });
       } else if (n.kind == NodeKind::kAggregate) {
-        inputs[0] = AddExchange(view, inputs[0], n.groups);
+        exchange(0, [](const PlanNode& p) -> auto& { return p.groups; });
       } else if (n.kind == NodeKind::kDistinct) {
-        std::vector<duckdb::unique_ptr<duckdb::Expression>> all;
-        for (uint32_t c = 0; c < n.types.size(); c++)
-          all.push_back(duckdb::make_uniq<duckdb::BoundReferenceExpression>(n.types[c], c));
-        inputs[0] = AddExchange(view, inputs[0], all);
-        for (auto& e : all) owned_expressions_[view].push_back(std::move(e));
+        std::vector<uint32_t> all;
+        for (uint32_t c = 0; c < n.types.size(); c++) all.push_back(c);
+        inputs[0] = AddExchange(view, inputs[0], ColumnReferences(view, n.types, all));
       }
     }
     auto& node = AddNode(view, n.types, inputs);
     auto index = uint32_t(nodes_.size() - 1);
-    for (uint32_t w = 0; w < workers_; w++) node.ops.push_back(MakeOp(view, n, w));
+    for (uint32_t w = 0; w < workers_; w++) node.ops.push_back(MakeOp(view, *plans[w], w));
     return index;
   }
 
@@ -713,7 +846,166 @@ class CircuitImpl : public Circuit {
   }
 
   void RunNode(Node& n, uint32_t w) {
-    if (n.ops.empty() && !n.exchange) return;
+    if ((n.ops.empty() && !n.exchange) || n.owner->failed.load(std::memory_order_relaxed)) return;
+    Guard(*n.owner, n.exchange ? -1 : n.ops[w]->node, [&] { RunNodeOf(n, w); });
+  }
+
+  /// Runs work of a view. What it throws is the end of the view and of all that stands on it, and of nothing else.
+  template <class F>
+  void Guard(Relation& view, int node, F&& work) {
+    crash_note::WorkingFor place(view.id, node);
+    ChecksThrow checks;
+    try {
+      work();
+    } catch (const std::exception& e) {
+      if (view.kind != Relation::kView) throw;
+      duckdb::ErrorData error(e);
+      Fail(view, node, error.Type() == duckdb::ExceptionType::OUT_OF_MEMORY, error.RawMessage());
+    }
+  }
+
+  void Fail(Relation& view, int node, bool memory, const std::string& message) {
+    std::lock_guard lock(fault_mutex_);
+    std::vector<Relation*> todo{&view};
+    while (!todo.empty()) {
+      auto* r = todo.back();
+      todo.pop_back();
+      if (r->failed || r->frozen) continue;
+      r->failed = true;
+      faults_.push_back({r->id, r == &view ? node : -1, view.id, memory, message});
+      for (auto& [id, other] : relations_) {
+        if (!other->plan()) continue;
+        std::set<ObjectId> scans;
+        CollectScans(*other->plan(), scans);
+        if (scans.contains(r->id)) todo.push_back(other.get());
+      }
+    }
+  }
+
+  /// What failed becomes rows alone, those of the published epoch. Backfills are left to who fills them.
+  void FreezeFailed() {
+    for (auto id : std::vector<ObjectId>(order_)) {
+      Relation& r = At(id);
+      if (!r.failed || r.frozen || aside_.contains(id)) continue;
+      std::lock_guard lock(pin_mutex_);
+      for (auto* store : r.stores) store->arrangement->RollBack(published_step_);
+      for (auto i : r.nodes)
+        for (auto& op : nodes_[i]->ops)
+          if (auto* store = dynamic_cast<StoreOp*>(op.get()); store && store->node < 0) {
+            op.release();
+            r.own_stores.emplace_back(store);
+          }
+      for (auto i : r.nodes)
+        if (i != r.output_node) nodes_[i].reset();
+      auto& output = *nodes_[r.output_node];
+      output.ops.clear();
+      output.inputs.clear();
+      output.exchange.reset();
+      output.owner = nullptr;
+      output.relation = id;
+      ClearOutputs(output);
+      r.nodes.clear();
+      r.plans.clear();
+      r.kept.chunks.clear();
+      owned_expressions_.erase(id);
+      // Its rows are written anew, nothing else is kept.
+      auto prefix = fmt::format("circuit/{}/", id);
+      for (auto it = streams_.lower_bound(prefix); it != streams_.end() && it->first.starts_with(prefix);) {
+        dropped_streams_.push_back(it->first);
+        it = streams_.erase(it);
+      }
+      for (auto& c : contexts_) std::erase_if(c.errors, [&](auto& e) { return e.view == id; });
+      r.rewrite = r.frozen = r.views_stale = true;
+    }
+  }
+
+  void NextStep() {
+    step_++;
+    for (auto& c : contexts_) {
+      c.step = step_;
+      c.output_bytes = 0;
+    }
+  }
+
+  // --- Passes. Where operators multiply rows, a step gives views the changes of a relation in several parts, so that
+  // what is between the operators stays small.
+
+  struct Held {
+    ObjectId relation;
+    uint64_t rows_at_once;  ///< over all workers
+    std::vector<DeltaBatch> rest;
+    std::vector<size_t> chunk;
+    std::vector<uint32_t> row;
+  };
+
+  /// About the rows that one row of the view's inputs may make on its way.
+  uint64_t ExpansionOf(const Relation& view) const {
+    uint64_t product = 1;
+    for (auto i : view.nodes) {
+      uint64_t most = 1;
+      for (auto& op : nodes_[i]->ops) most = std::max(most, op->Expansion());
+      product = std::min<uint64_t>(product * std::min<uint64_t>(most, kRowsBetweenMax), kRowsBetweenMax);
+    }
+    return product;
+  }
+
+  /// Takes all but the first part of large changes out of the outputs of relations whose views multiply them.
+  std::vector<Held> HoldBack() {
+    std::map<ObjectId, uint64_t> most;  // by relation: expansion of what reads it, directly or through views
+    for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
+      Relation& r = At(*it);
+      if (!r.plan() || r.failed || aside_.contains(*it)) continue;
+      auto expansion = std::min(ExpansionOf(r) * std::max<uint64_t>(most[*it], 1), kRowsBetweenMax);
+      if (expansion == 1) continue;
+      std::set<ObjectId> scans;
+      CollectScans(*r.plan(), scans);
+      for (auto below : scans) most[below] = std::max(most[below], expansion);
+    }
+    std::vector<Held> held;
+    for (auto [id, expansion] : most) {
+      Relation& r = At(id);
+      auto& outputs = nodes_[r.output_node]->outputs;
+      if (r.kind == Relation::kView) continue;
+      Held h{id, std::max<uint64_t>(kRowsBetweenMax / expansion, 16), {}, {}, {}};
+      uint64_t rows = 0;
+      for (auto& o : outputs) rows += o.rows();
+      if (rows <= h.rows_at_once) continue;
+      for (auto& o : outputs) {
+        h.rest.push_back({o.types, std::exchange(o.chunks, {})});
+        h.chunk.push_back(0);
+        h.row.push_back(0);
+      }
+      GivePart(h);
+      held.push_back(std::move(h));
+    }
+    return held;
+  }
+
+  /// Puts the next part of a held relation into its outputs. False when nothing was left.
+  bool GivePart(Held& h) {
+    auto& outputs = nodes_[At(h.relation).output_node]->outputs;
+    uint64_t given = 0;
+    for (uint32_t w = 0; w < workers_; w++) {
+      auto& chunks = h.rest[w].chunks;
+      for (uint64_t left = std::max<uint64_t>(h.rows_at_once / workers_, 1); left > 0 && h.chunk[w] < chunks.size();) {
+        auto& c = chunks[h.chunk[w]];
+        auto n = uint32_t(std::min<uint64_t>(left, c.size() - h.row[w]));
+        SelectionVector sel(n);
+        for (uint32_t i = 0; i < n; i++) sel.set_index(i, h.row[w] + i);
+        outputs[w].chunks.push_back(SliceChunk(c, sel, n));
+        given += n;
+        left -= n;
+        h.row[w] += n;
+        if (h.row[w] < c.size()) continue;
+        c = DeltaChunk();
+        h.chunk[w]++;
+        h.row[w] = 0;
+      }
+    }
+    return given > 0;
+  }
+
+  void RunNodeOf(Node& n, uint32_t w) {
     std::vector<const DeltaBatch*> inputs;
     bool any = false;
     uint64_t rows = 0;
@@ -786,8 +1078,7 @@ class CircuitImpl : public Circuit {
     RunPhases(all);
   }
   void RunNodes(const std::vector<uint32_t>& nodes) {
-    step_++;
-    for (auto& c : contexts_) c.step = step_;
+    NextStep();
     backfilling_view_ = nodes.empty() ? 0 : nodes_[nodes[0]]->view;
     RunPhases(nodes);
     backfilling_view_ = 0;
@@ -978,7 +1269,8 @@ class CircuitImpl : public Circuit {
   void ForEachOp(F&& f) {
     for (auto id : order_) {
       Relation& r = At(id);
-      for (uint32_t w = 0; w < r.table_stores.size(); w++) f(id, std::string("table"), *r.table_stores[w], w);
+      for (uint32_t w = 0; w < r.own_stores.size(); w++)
+        f(id, std::string(r.kind == Relation::kTable ? "table" : "store"), *r.own_stores[w], w);
       for (auto i : r.nodes) {
         auto& n = *nodes_[i];
         for (uint32_t w = 0; w < n.ops.size(); w++)
@@ -989,7 +1281,8 @@ class CircuitImpl : public Circuit {
   Operator* FindOp(ObjectId view, const std::string& node, uint32_t w) {
     Operator* found = nullptr;
     Relation& r = At(view);
-    if (node == "table") return w < r.table_stores.size() ? r.table_stores[w].get() : nullptr;
+    if (!r.own_stores.empty())
+      return node == (r.kind == Relation::kTable ? "table" : "store") ? r.own_stores[w].get() : nullptr;
     for (auto i : r.nodes) {
       auto& n = *nodes_[i];
       if (w < n.ops.size() && (n.ops[w]->node < 0 ? "store" : std::to_string(n.ops[w]->node)) == node)
@@ -1009,7 +1302,7 @@ class CircuitImpl : public Circuit {
       if (std::to_string(n.id) == node) found = &n;
       for (auto& c : n.inputs) visit(*c);
     };
-    if (r.plan) visit(*r.plan);
+    if (r.plan()) visit(*r.plan());
     return found ? MakeOp(view, *found, 0) : nullptr;
   }
 
@@ -1027,6 +1320,9 @@ class CircuitImpl : public Circuit {
   ObjectId backfilling_view_ = 0;
   DeltaBatch empty_;
   StepNumber step_ = 1;
+
+  std::mutex fault_mutex_;
+  std::vector<Fault> faults_;  // guarded by fault_mutex_
 
   std::mutex pin_mutex_;
   StepNumber published_step_ = 0;
@@ -1180,7 +1476,7 @@ class BackfillImpl : public Backfill {
  public:
   BackfillImpl(CircuitImpl& circuit, ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId)> streams)
       : circuit_(circuit), view_(view), streams_(std::move(streams)) {
-    CircuitImpl::CollectScans(*circuit_.At(view).plan, inputs_);
+    CircuitImpl::CollectScans(*circuit_.At(view).plan(), inputs_);
     circuit_.aside_.insert(view);
     // Operators that act without input do so now: nothing reads the view itself.
     std::vector<DeltaBatch> none(circuit_.workers_);
@@ -1190,10 +1486,10 @@ class BackfillImpl : public Backfill {
     for (auto& [relation, w, b] : parts_) rows_total_ += to_->relations.at(relation).views->blocks[w][b].count;
   }
 
-  bool Share(uint64_t rows) override {
+  Result<bool> Share(uint64_t rows) override {
     Relation& view = circuit_.At(view_);
     view.kept.chunks.clear();
-    for (uint64_t fed = 0; fed < rows;) {
+    for (uint64_t fed = 0; fed < rows && !view.failed;) {
       if (auto work = FeedStored(view); work) {
         fed += *work;
       } else if (auto m = FeedStream(view); m) {
@@ -1207,6 +1503,7 @@ class BackfillImpl : public Backfill {
         BeginRound();
       }
     }
+    if (view.failed) return std::unexpected(FaultOfView());
     return false;
   }
 
@@ -1232,7 +1529,8 @@ class BackfillImpl : public Backfill {
 
   void BeginRound() {
     parts_.clear();
-    next_ = 0;
+    next_ = next_row_ = 0;
+    fed_ = 0;
     for (auto relation : inputs_) {
       auto* to = to_->Get(relation);
       if (!to) continue;
@@ -1253,25 +1551,48 @@ class BackfillImpl : public Backfill {
     return b < blocks.size() && blocks[b].block ? &blocks[b] : nullptr;
   }
 
-  /// The next blocks of one stored relation: how much work that was, in rows. Nothing when the round is over.
+  Error FaultOfView() {
+    std::lock_guard lock(circuit_.fault_mutex_);
+    auto it = std::find_if(circuit_.faults_.begin(), circuit_.faults_.end(), [&](auto& f) { return f.view == view_; });
+    TW_CHECK(it != circuit_.faults_.end(), "view {} has no fault", view_);
+    Fault fault = *it;
+    circuit_.faults_.erase(it);
+    if (fault.memory) return UserError("53200", "out of memory: {}", fault.message);
+    return EnvError(ErrorKind::kInternal, "{}", fault.message);
+  }
+
+  /// The next rows of one stored relation: how much work that was, in rows. Nothing when the round is over.
   std::optional<uint64_t> FeedStored(Relation& view) {
     if (next_ == parts_.size()) return std::nullopt;
     // To look for deaths in a block costs about as much as to feed so many rows.
-    constexpr uint64_t kRowsAtOnce = 4 * state::kBlockRows, kLookRows = 32;
+    constexpr uint64_t kRowsAtOnce = 4 * state::kBlockRows, kLookRows = 32, kFirstRows = 64;
     auto relation = parts_[next_].relation;
+    // How much a row becomes is seen from the first of each relation.
+    rows_at_once_ = relation == fed_ ? rows_at_once_ * 2 : kFirstRows;
+    fed_ = relation;
+    rows_at_once_ =
+        std::min({rows_at_once_, kRowsAtOnce, std::max<uint64_t>(kRowsBetweenMax / circuit_.ExpansionOf(view), 16)});
     Relation& input = circuit_.At(relation);
     std::vector<DeltaBatch> batches(circuit_.workers_);
     for (auto& b : batches) b.types = input.types;
     uint64_t rows = 0, looked = 0;
-    for (; next_ < parts_.size() && parts_[next_].relation == relation && rows + looked < kRowsAtOnce; next_++) {
+    while (next_ < parts_.size() && parts_[next_].relation == relation && rows + looked < rows_at_once_) {
       looked += kLookRows;
       auto [_, w, b] = parts_[next_];
       auto* from = View(from_.get(), relation, w, b);
       auto* to = View(to_.get(), relation, w, b);
       auto& layout = input.stores[w]->arrangement->store().layout();
+      // Rows first .. last of both.
+      uint32_t first = next_row_, all = std::max(from ? from->count : 0, to ? to->count : 0);
+      auto last = uint32_t(std::min<uint64_t>(all, first + rows_at_once_ - rows));
+      next_row_ = last < all ? last : 0;
+      if (next_row_ == 0) next_++;
+      auto append = [&](const BlockView& part, auto&& sign) {
+        rows += Append(part, first, last, layout, batches[w], sign);
+      };
       if (from && to && from->block == to->block) {
         if (from->count == to->count && !to->block->HasDeaths()) continue;
-        rows += Append(*to, layout, batches[w], [&](uint32_t r) -> int {
+        append(*to, [&](uint32_t r) -> int {
           auto death = to->block->Death(r);
           if (r >= from->count) return death > to_->step ? 1 : 0;
           return death > from_->step && death <= to_->step ? -1 : 0;
@@ -1279,11 +1600,8 @@ class BackfillImpl : public Backfill {
         continue;
       }
       // Another block has taken the number, or the rows moved to a larger one.
-      if (from)
-        rows +=
-            Append(*from, layout, batches[w], [&](uint32_t r) { return from->block->Death(r) > from_->step ? -1 : 0; });
-      if (to)
-        rows += Append(*to, layout, batches[w], [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
+      if (from) append(*from, [&](uint32_t r) { return from->block->Death(r) > from_->step ? -1 : 0; });
+      if (to) append(*to, [&](uint32_t r) { return to->block->Death(r) > to_->step ? 1 : 0; });
     }
     if (rows > 0) circuit_.FeedView(view, relation, batches);
     if (rounds_ == 1) rows_done_ += rows;
@@ -1309,15 +1627,17 @@ class BackfillImpl : public Backfill {
     return std::nullopt;
   }
 
-  /// Appends the rows of a block that `sign` gives +1 or -1, as a chunk that refers to the block; returns how many.
+  /// Appends those of the rows first .. last - 1 of a block that `sign` gives +1 or -1, as a chunk that refers to the
+  /// block; returns how many.
   template <class Sign>
-  static uint64_t Append(const BlockView& part, const state::RowLayout& layout, DeltaBatch& out, Sign&& sign) {
+  static uint64_t Append(const BlockView& part, uint32_t first, uint32_t last, const state::RowLayout& layout,
+                         DeltaBatch& out, Sign&& sign) {
     const Block& block = *part.block;
     SelectionVector sel(STANDARD_VECTOR_SIZE);
     std::vector<int64_t> weights;
     uint32_t n = 0;
     bool plain = true;
-    for (uint32_t r = 0; r < part.count; r++) {
+    for (uint32_t r = first; r < std::min(last, part.count); r++) {
       int s = sign(r);
       if (s == 0) continue;
       sel.set_index(n++, r);
@@ -1347,6 +1667,9 @@ class BackfillImpl : public Backfill {
   std::shared_ptr<const SnapshotImpl> from_, to_;
   std::vector<Part> parts_;  ///< of this round
   size_t next_ = 0;
+  uint32_t next_row_ = 0;  ///< of that part
+  ObjectId fed_ = 0;       ///< the relation last fed
+  uint64_t rows_at_once_ = 0;
   std::set<ObjectId> open_streams_;
   uint32_t rounds_ = 1;
   uint64_t rows_done_ = 0, rows_total_ = 0;

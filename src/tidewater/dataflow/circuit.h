@@ -20,6 +20,18 @@ namespace tidewater::dataflow {
 struct CircuitOptions {
   /// Threads that step shards in parallel; may change at a restart.
   int workers = 1;
+  /// What operators may put out in one pass before the view that does so counts as out of memory; 0: no bound.
+  uint64_t pass_bytes_max = 0;
+};
+
+/// Why a view stopped: an internal error, a failed check or memory that ran out in one of its operators, or the same in
+/// a view that it stands on.
+struct Fault {
+  ObjectId view = 0;
+  int node = -1;       ///< operator, -1: its rows
+  ObjectId cause = 0;  ///< the view whose operator it was
+  bool memory = false;
+  std::string message;
 };
 
 /// Rows of stored relations as of one epoch. Keeps that epoch readable until destroyed. Any thread.
@@ -56,8 +68,9 @@ class Backfill {
  public:
   virtual ~Backfill() = default;
   /// Feeds about `rows` rows. Output() of the view, where kept, is what this share changed in it. True when the view
-  /// stands at the published epoch.
-  virtual bool Share(uint64_t rows) = 0;
+  /// stands at the published epoch. XX000 or 53200 when one of its operators, or a view that it reads, stopped: it is
+  /// then to be dropped.
+  virtual Result<bool> Share(uint64_t rows) = 0;
   /// REQUIRES that Share just returned true: from the next step on the view takes part.
   virtual void Finish() = 0;
   /// How often it looked for changes since it began; 1 during the first pass.
@@ -80,13 +93,21 @@ class Circuit {
   virtual void AddTable(ObjectId id, const Schema& schema) = 0;
   /// A relation whose rows are not kept (a stream-only source); append-only.
   virtual void AddStream(ObjectId id, const Types& types) = 0;
+  /// Gives the plan of a view, Derive()d, with expressions that are bound in `context` alone: what a function keeps of
+  /// its context is then used by that context's thread.
+  using PlanMaker = std::function<Result<std::unique_ptr<PlanNode>>(duckdb::ClientContext& context)>;
   /// Builds the operators of a view over relations added before. Its rows are kept (for queries and for views on it) if
-  /// `stored`. The plan is Derive()d. The view starts empty: see BeginBackfill.
-  virtual void AddView(ObjectId id, std::unique_ptr<PlanNode> plan, bool stored) = 0;
+  /// `stored`. The plan is asked for once per worker. The view starts empty: see BeginBackfill.
+  virtual Status AddView(ObjectId id, const PlanMaker& plan, bool stored) = 0;
   /// For a just-added view. Output() of the view, where kept, is then what stands there without any input. `streams`
   /// gives what a stream-only input has sent so far and was not given yet (nullopt: nothing more).
   virtual std::unique_ptr<Backfill> BeginBackfill(
       ObjectId view, std::function<std::optional<DeltaBatch>(ObjectId stream)> streams) = 0;
+  /// A view that stopped in an earlier life: its rows are there, nothing changes them.
+  virtual void AddFrozenView(ObjectId id, const Types& types) = 0;
+  /// A view that stopped takes over the rows and operators of `filled`, which has caught up, and goes on; the id
+  /// `filled` is gone. Views that stand on it stay as they are.
+  virtual void Replace(ObjectId id, ObjectId filled) = 0;
   /// Removes a relation that no view reads, with its state.
   virtual void Drop(ObjectId id) = 0;
   /// The columns of a relation that some view reads (kScan), or all where `stored`; for connectors that can leave out
@@ -103,8 +124,15 @@ class Circuit {
   /// Queues exact deltas: for tables, each -1 must name a stored row. For streams all weights are 1.
   virtual void Push(ObjectId relation, DeltaBatch delta) = 0;
   /// Runs everything queued through all operators. Results belong to `epoch`, which does not decrease; several steps
-  /// may share one. Operators' evaluation errors are collected: see TakeErrors.
+  /// may share one. Operators' evaluation errors are collected: see TakeErrors. A view whose operator throws anything
+  /// else is frozen, with all that stands on it: it is back at the published epoch, has no output from then on, keeps
+  /// nothing but its rows; see TakeFaults.
   virtual void Step(Epoch epoch) = 0;
+  /// Freezes a view and all that stands on it at the published epoch, as a fault of an operator does; a view that is
+  /// being filled fails at its next Share.
+  virtual void Freeze(ObjectId view, const std::string& reason) = 0;
+  /// Views that froze since the last call, each once, what others stand on first.
+  virtual std::vector<Fault> TakeFaults() = 0;
   /// What the last step changed in a relation (tables after resolution). Valid until the next Step.
   virtual const DeltaBatch& Output(ObjectId relation) = 0;
   /// Asks for Output() of a relation to be kept; without it, outputs nobody reads are not materialized.
@@ -138,10 +166,12 @@ class Circuit {
     ObjectId view;
     int node;
     std::string message;
-    std::string row;
+    std::string key;  ///< what names the row: the values of its key, of a pair those of both sides; may be empty
+    std::string row;  ///< its values, long ones cut
     int64_t weight;
   };
-  /// Rows that failed to evaluate since the last call, as a Z-set: weight -1 when the failing row was retracted.
+  /// Rows, pairs and groups that failed to evaluate since the last call, as a Z-set: weight -1 when what failed is
+  /// gone.
   virtual std::vector<EvaluationError> TakeErrors() = 0;
   virtual std::vector<OperatorStats> Stats() const = 0;
   virtual uint64_t MemoryBytes() const = 0;

@@ -175,19 +175,22 @@ class Harness {
       if (created_.contains(v.id)) AddView(v);
   }
   void AddView(const View& v) {
-    auto plan = v.plan();
-    int next = 0;
-    Number(*plan, next);
-    Derive(*plan, [&](ObjectId id) { return relations_.at(id); });
-    relations_[v.id] = {v.id, "v", plan->names, plan->types, plan->unique_keys, plan->append_only};
-    circuit_->AddView(v.id, std::move(plan), true);
+    auto make = [&](duckdb::ClientContext&) {
+      auto plan = v.plan();
+      int next = 0;
+      Number(*plan, next);
+      Derive(*plan, [&](ObjectId id) { return relations_.at(id); });
+      relations_[v.id] = {v.id, "v", plan->names, plan->types, plan->unique_keys, plan->append_only};
+      return plan;
+    };
+    ASSERT_TRUE(circuit_->AddView(v.id, make, true));
   }
   void CreateView(const View& v) {
     AddView(v);
     created_.insert(v.id);
     auto backfill = circuit_->BeginBackfill(v.id, {});
     // Steps go on meanwhile, some of them with cleaning.
-    for (int steps = int(random_() % 4); !backfill->Share(1 + random_() % 50);)
+    for (int steps = int(random_() % 4); !backfill->Share(1 + random_() % 50).value();)
       if (steps-- > 0) RandomStep(random_() % 3 ? int(random_() % 20) : 2500);
     backfill->Finish();
     circuit_->Publish(epoch_);
@@ -466,15 +469,18 @@ TEST(Circuit, StateInSeveralPartsComesBack) {
     for (auto& t : types) schema.columns.push_back({"c" + std::to_string(schema.columns.size()), t});
     schema.primary_key = {0};
     circuit->AddTable(1, schema);
-    auto plan = Make(NodeKind::kAggregate, {kInt, kBig, kInt});
-    plan->inputs.push_back(Scan(1, types));
-    plan->groups.push_back(Ref(kInt, 1));
-    plan->aggregates.push_back(Call(AggregateKind::kCountStar, nullptr, kBig));
-    plan->aggregates.push_back(Call(AggregateKind::kMin, Ref(kInt, 2), kInt));
-    int next = 0;
-    Number(*plan, next);
-    Derive(*plan, [&](ObjectId) { return RelationInfo{1, "t", {}, types, {{0}}, false}; });
-    circuit->AddView(2, std::move(plan), true);
+    auto make = [&](duckdb::ClientContext&) {
+      auto plan = Make(NodeKind::kAggregate, {kInt, kBig, kInt});
+      plan->inputs.push_back(Scan(1, types));
+      plan->groups.push_back(Ref(kInt, 1));
+      plan->aggregates.push_back(Call(AggregateKind::kCountStar, nullptr, kBig));
+      plan->aggregates.push_back(Call(AggregateKind::kMin, Ref(kInt, 2), kInt));
+      int next = 0;
+      Number(*plan, next);
+      Derive(*plan, [&](ObjectId) { return RelationInfo{1, "t", {}, types, {{0}}, false}; });
+      return plan;
+    };
+    ASSERT_TRUE(circuit->AddView(2, make, true));
   };
   build();
   std::vector<int> value(kRows, -1);  // -1: the row is not there

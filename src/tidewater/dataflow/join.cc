@@ -3,6 +3,10 @@
 // In a step, the left delta meets the right rows of before the step, then is stored; the right delta meets the left
 // rows of after it, then is stored: L' x R' - L x R = dL x R + L' x dR. The left join keeps, beside each stored left
 // row, how many right rows match it.
+//
+// A row whose key fails takes no part at all. Rows are stored whatever the residual says of them: where it fails, the
+// error belongs to the pair, has the pair's weight and leaves with either row. Of a left row that has no match but a
+// pair that failed it is not known whether it stands alone: it does not come out.
 #include <algorithm>
 #include "duckdb/planner/expression/bound_reference_expression.hpp"
 #include "duckdb/planner/expression_iterator.hpp"
@@ -19,6 +23,9 @@ using state::Matches;
 using state::RowId;
 
 namespace {
+
+/// So many pairs are looked up before they are made into rows.
+constexpr size_t kPairsAtOnce = 1 << 18;
 
 void ForEachReference(duckdb::Expression& e, const std::function<void(duckdb::BoundReferenceExpression&)>& f) {
   if (e.GetExpressionClass() == duckdb::ExpressionClass::BOUND_REF) {
@@ -38,7 +45,8 @@ struct Side {
   Types stored_types;
   std::vector<uint32_t> stored_key;  ///< positions of the key in the stored row
   std::unique_ptr<Arrangement> arrangement;
-  bool append_only = false;
+  bool placeholder = false;  ///< nothing of the input is needed but its rows: one constant column is stored
+  std::vector<uint32_t> error_key;
 
   /// The row to be stored: the kept columns, then the computed keys.
   void MakeStored(DataChunk& in, DataChunk& key_chunk, DataChunk& out) const {
@@ -46,6 +54,10 @@ struct Side {
     for (size_t i = 0; i < columns.size(); i++) out.data[i].Reference(in.data[columns[i]]);
     for (size_t k = 0; k < keys.size(); k++)
       if (stored_key[k] >= columns.size()) out.data[stored_key[k]].Reference(key_chunk.data[k]);
+    if (placeholder) {
+      Vector nothing(duckdb::Value::BOOLEAN(true));
+      out.data[0].Reference(nothing);
+    }
     out.SetCardinality(in.size());
   }
 };
@@ -67,7 +79,7 @@ class JoinOp : public Operator {
     null_equal_.resize(n.left_keys.size());
     for (int s = 0; s < 2; s++) {
       Side& side = sides_[s];
-      side.append_only = n.inputs[s]->append_only;
+      side.error_key = ErrorKey(*n.inputs[s]);
       for (auto& k : s == 0 ? n.left_keys : n.right_keys) {
         side.keys.push_back(k.get());
         // A key that is a plain column is kept anyway: cheaper than storing its value again.
@@ -90,8 +102,8 @@ class JoinOp : public Operator {
           side.stored_types.push_back(k->return_type);
         }
       }
-      // A row without columns (count(*) over a cross product) still needs a place.
-      if (side.stored_types.empty()) side.stored_types.push_back(LogicalType::BOOLEAN);
+      side.placeholder = side.stored_types.empty();
+      if (side.placeholder) side.stored_types.push_back(LogicalType::BOOLEAN);
       side.arrangement = std::make_unique<Arrangement>(side.stored_types, side.stored_key);
     }
     // The compact row: stored columns of the left input, then of the right one.
@@ -101,15 +113,25 @@ class JoinOp : public Operator {
       auto at = std::find(columns.begin(), columns.end(), uint32_t(s == 0 ? c : c - left_width)) - columns.begin();
       return uint32_t(at + (s == 0 ? 0 : sides_[0].columns.size()));
     };
-    for (auto c : n.output) output_.push_back(compact(c));
     for (int s = 0; s < 2; s++)
       for (auto c : sides_[s].columns) compact_types_.push_back(n.inputs[s]->types[c]);
+    output_columns_.assign(compact_types_.size(), false);
+    for (auto c : n.output) {
+      output_.push_back(compact(c));
+      output_columns_[output_.back()] = true;
+    }
+    for (size_t c = 0; c < compact_types_.size(); c++)
+      if (output_columns_[c]) pair_bytes_ += duckdb::GetTypeIdSize(compact_types_[c].InternalType());
     if (residual_) {
       residual_columns_.assign(compact_types_.size(), false);
       ForEachReference(*residual_, [&](auto& ref) {
         ref.index = compact(ref.index);
         residual_columns_[ref.index] = true;
       });
+      // What names a pair is not stored for that alone.
+      for (uint32_t s = 0; s < 2; s++)
+        if (std::all_of(sides_[s].error_key.begin(), sides_[s].error_key.end(), [&](auto c) { return needed[s][c]; }))
+          for (auto c : sides_[s].error_key) pair_key_.push_back(compact(c + s * left_width));
       residual_selector_ = std::make_unique<Selector>(client, std::vector<const duckdb::Expression*>{residual_.get()});
     }
   }
@@ -152,6 +174,13 @@ class JoinOp : public Operator {
       }
     }
   }
+  uint64_t Expansion() const override {
+    // Without a key each row meets all rows of the other side.
+    uint64_t all = sides_[0].keys.empty() ? std::max(sides_[0].arrangement->store().live_rows(),
+                                                     sides_[1].arrangement->store().live_rows())
+                                          : 0;
+    return std::max<uint64_t>({all, fan_out_, 1});
+  }
   uint64_t StateRows() const override {
     return sides_[0].arrangement->store().live_rows() + sides_[1].arrangement->store().live_rows();
   }
@@ -167,30 +196,44 @@ class JoinOp : public Operator {
     return counts_[b][state::OffsetOf(id)];
   }
 
+  /// Records that the residual failed for a pair.
+  void FailPair(int side, DataChunk& in, sel_t probe, RowId row, int64_t weight, const std::string& message,
+                StepContext& context) {
+    DataChunk pair;
+    pair.InitializeEmpty(compact_types_);
+    FillColumns(pair, side, in, false, &probe, &row, 1, std::vector<bool>(compact_types_.size(), true));
+    context.Fail(*this, message, pair, 0, pair_key_, weight);
+  }
+
   /// Rebuilds the match counts of all left rows from both arrangements.
   void Recount() {
     counts_.clear();
     auto& left = *sides_[0].arrangement;
-    StepContext scratch;
     for (uint32_t b = 0; b < left.store().BlockCount(); b++) {
       auto* block = left.store().BlockOrNull(b);
       if (!block || block->count == 0) continue;
       DataChunk chunk;
       state::ReadBlock(*block, left.store().layout(), block->count, chunk);
       std::vector<UnifiedVectorFormat> keys(sides_[0].stored_key.size());
+      std::vector<std::unique_ptr<Vector>> encoded;
       for (size_t k = 0; k < keys.size(); k++)
-        chunk.data[sides_[0].stored_key[k]].ToUnifiedFormat(block->count, keys[k]);
+        PrepareKey(sides_[0], k, chunk.data[sides_[0].stored_key[k]], block->count, keys[k], encoded);
       state::HashColumns(chunk, sides_[0].stored_key, hashes_);
       std::vector<sel_t> sel;
       for (uint32_t r = 0; r < block->count; r++)
         if (block->Death(r) == state::kNeverStep) sel.push_back(r);
-      matches_.clear();
-      sides_[1].arrangement->Probe(keys, hashes_, sel.data(), uint32_t(sel.size()), matches_);
       // The stored left row starts with the compact left columns, so it can stand for the input row.
-      ForEachPairs(0, chunk, /*stored_probe=*/true, matches_,
-                   [&](DataChunk&, const sel_t* probe, const RowId* rows, uint32_t n) {
-                     for (uint32_t i = 0; i < n; i++) Count(state::MakeRowId(b, probe[i])) += WeightOf(1, rows[i]);
-                   });
+      auto count = [&](sel_t row, RowId match) { Count(state::MakeRowId(b, row)) += WeightOf(1, match); };
+      for (uint32_t at = 0; at < sel.size();) {
+        matches_.clear();
+        at = sides_[1].arrangement->Probe(keys, hashes_, sel.data(), at, uint32_t(sel.size()), kPairsAtOnce, matches_);
+        ForEachPairs(
+            0, chunk, /*stored_probe=*/true, matches_,
+            [&](DataChunk&, const sel_t* probe, const RowId* rows, uint32_t n) {
+              for (uint32_t i = 0; i < n; i++) count(probe[i], rows[i]);
+            },
+            [&](sel_t probe, RowId row, const std::string&) { count(probe, row); });
+      }
     }
   }
 
@@ -199,14 +242,11 @@ class JoinOp : public Operator {
   }
 
   /// Cuts `matches` into runs of at most a vector, applies the residual, and calls `f` with the compact chunk (only
-  /// output columns are promised to be filled when `fill`), and the surviving pairs.
-  template <class F>
-  void ForEachPairs(int side, DataChunk& in, bool stored_probe, const Matches& matches, F&& f, bool fill = false) {
-    int other = 1 - side;
-    auto& probe_columns = sides_[side].columns;
-    auto& stored_columns = sides_[other].columns;
-    uint32_t probe_base = side == 0 ? 0 : uint32_t(sides_[0].columns.size());
-    uint32_t stored_base = side == 0 ? uint32_t(sides_[0].columns.size()) : 0;
+  /// output columns are promised to be filled when `fill`), and the surviving pairs. `failed(probe row, stored row,
+  /// message)` hears of the pairs for which the residual fails.
+  template <class F, class G>
+  void ForEachPairs(int side, DataChunk& in, bool stored_probe, const Matches& matches, F&& f, G&& failed,
+                    bool fill = false) {
     for (size_t from = 0; from < matches.size(); from += STANDARD_VECTOR_SIZE) {
       auto n = uint32_t(std::min<size_t>(STANDARD_VECTOR_SIZE, matches.size() - from));
       const RowId* rows = matches.rows.data() + from;
@@ -216,36 +256,44 @@ class JoinOp : public Operator {
       std::vector<RowId> kept_rows;
       std::vector<sel_t> kept_probe;
       if (residual_) {
-        FillColumns(*chunk, in, stored_probe, probe_columns, probe_base, stored_columns, stored_base, other, probe,
-                    rows, n, residual_columns_);
+        bool all = false;
         SelectionVector sel(STANDARD_VECTOR_SIZE);
-        uint32_t kept = residual_selector_->Run(*chunk, sel);
-        if (kept < n) {
-          kept_rows.resize(kept);
-          kept_probe.resize(kept);
-          for (uint32_t i = 0; i < kept; i++) {
-            kept_rows[i] = rows[sel.get_index(i)];
-            kept_probe[i] = probe[sel.get_index(i)];
-          }
+        EvaluateHalving(
+            n,
+            [&](uint32_t first, uint32_t count) {
+              DataChunk part;
+              part.InitializeEmpty(compact_types_);
+              FillColumns(part, side, in, stored_probe, probe + first, rows + first, count, residual_columns_);
+              uint32_t kept = residual_selector_->Run(part, sel);
+              all = kept == n;
+              if (all) return;
+              for (uint32_t i = 0; i < kept; i++) {
+                kept_rows.push_back(rows[first + sel.get_index(i)]);
+                kept_probe.push_back(probe[first + sel.get_index(i)]);
+              }
+            },
+            [&](uint32_t i, const std::string& message) { failed(probe[i], rows[i], message); });
+        if (!all) {
           rows = kept_rows.data();
           probe = kept_probe.data();
-          n = kept;
+          n = uint32_t(kept_rows.size());
           if (n == 0) continue;
         }
       }
-      if (fill) {
-        std::vector<bool> wanted(compact_types_.size());
-        for (auto c : output_) wanted[c] = true;
-        FillColumns(*chunk, in, stored_probe, probe_columns, probe_base, stored_columns, stored_base, other, probe,
-                    rows, n, wanted);
-      }
+      if (fill) FillColumns(*chunk, side, in, stored_probe, probe, rows, n, output_columns_);
       f(*chunk, probe, rows, n);
     }
   }
 
-  void FillColumns(DataChunk& chunk, DataChunk& in, bool stored_probe, const std::vector<uint32_t>& probe_columns,
-                   uint32_t probe_base, const std::vector<uint32_t>& stored_columns, uint32_t stored_base, int other,
-                   const sel_t* probe, const RowId* rows, uint32_t n, const std::vector<bool>& wanted) {
+  /// Fills the wanted columns of a compact chunk with pairs of rows of `in`, which is an input chunk of `side` or,
+  /// where `stored_probe`, a stored one, and rows that the other side stores.
+  void FillColumns(DataChunk& chunk, int side, DataChunk& in, bool stored_probe, const sel_t* probe, const RowId* rows,
+                   uint32_t n, const std::vector<bool>& wanted) {
+    int other = 1 - side;
+    auto& probe_columns = sides_[side].columns;
+    auto& stored_columns = sides_[other].columns;
+    auto left_columns = uint32_t(sides_[0].columns.size());
+    uint32_t probe_base = side == 0 ? 0 : left_columns, stored_base = side == 0 ? left_columns : 0;
     SelectionVector sel(n);
     for (uint32_t i = 0; i < n; i++) sel.set_index(i, probe[i]);
     for (uint32_t i = 0; i < probe_columns.size(); i++)
@@ -299,26 +347,24 @@ class JoinOp : public Operator {
     stored.types = side.stored_types;
     std::vector<std::vector<int64_t>> stored_counts;
     for (auto& chunk : delta.chunks) {
-      EvaluateRows(chunk, *this, context, [&](const DeltaChunk& c) {
+      EvaluateRows(chunk, *this, side.error_key, context, [&](const DeltaChunk& c) {
         DataChunk& in = *c.rows;
         auto n = uint32_t(in.size());
         touches_.clear();
         DataChunk key_chunk;
         side.key_projector->Run(in, key_chunk);
+        // Nothing below throws a RowError.
         std::vector<UnifiedVectorFormat> keys(side.keys.size());
         std::vector<std::unique_ptr<Vector>> encoded;
         bool nulls = false;
         for (size_t k = 0; k < keys.size(); k++) {
-          key_chunk.data[k].ToUnifiedFormat(n, keys[k]);
+          PrepareKey(side, k, key_chunk.data[k], n, keys[k], encoded);
           nulls |= !null_equal_[k] && !keys[k].validity.AllValid();
-          if (side.arrangement->store().layout().columns[side.stored_key[k]].kind == state::ColumnKind::kNested)
-            EncodeKey(key_chunk.data[k], n, keys[k], encoded);
         }
         std::vector<uint32_t> all(keys.size());
         for (uint32_t k = 0; k < all.size(); k++) all[k] = k;
         key_chunk.SetCardinality(n);
         state::HashColumns(key_chunk, all, hashes_);
-        if (key_chunk.ColumnCount() == 0) hashes_.assign(n, 0x9e3779b97f4a7c15ull);
         valid_.clear();
         if (nulls) {
           for (uint32_t i = 0; i < n; i++) {
@@ -329,37 +375,43 @@ class JoinOp : public Operator {
           }
         }
         const sel_t* sel = nulls ? valid_.data() : nullptr;
-        uint32_t count = nulls ? uint32_t(valid_.size()) : n;
-        matches_.clear();
-        sides_[1 - s].arrangement->Probe(keys, hashes_, sel, count, matches_);
+        uint32_t stored_rows = nulls ? uint32_t(valid_.size()) : n;
         std::vector<int64_t> matched(left_join_ && s == 0 ? n : 0);
         bool weighted = !c.weights.empty();
-        std::vector<DeltaChunk> results;
-        ForEachPairs(
-            s, in, false, matches_,
-            [&](DataChunk& compact, const sel_t* probe, const RowId* rows, uint32_t pairs) {
-              auto result = ToOutput(compact, pairs);
-              bool plain = !weighted;
-              for (uint32_t i = 0; i < pairs && plain; i++)
-                plain = !sides_[1 - s].arrangement->store().GetBlock(state::BlockOf(rows[i])).HasWeights();
-              if (!plain) {
-                result.weights.resize(pairs);
-                for (uint32_t i = 0; i < pairs; i++) result.weights[i] = c.weight(probe[i]) * WeightOf(1 - s, rows[i]);
-              }
-              if (left_join_) {
-                for (uint32_t i = 0; i < pairs; i++) {
-                  if (s == 0) {
-                    matched[probe[i]] += WeightOf(1, rows[i]);
-                  } else {
-                    touches_.push_back({rows[i], c.weight(probe[i])});
-                  }
+        auto count = [&](sel_t probe, RowId row) {
+          if (!left_join_) return;
+          if (s == 0)
+            matched[probe] += WeightOf(1, row);
+          else
+            touches_.push_back({row, c.weight(probe)});
+        };
+        for (uint32_t at = 0; at < stored_rows;) {
+          auto from = at;
+          matches_.clear();
+          at = sides_[1 - s].arrangement->Probe(keys, hashes_, sel, at, stored_rows, kPairsAtOnce, matches_);
+          fan_out_ = std::max<uint64_t>(fan_out_, matches_.size() / (at - from));
+          context.Take(matches_.size() * pair_bytes_, *this);
+          ForEachPairs(
+              s, in, false, matches_,
+              [&](DataChunk& compact, const sel_t* probe, const RowId* rows, uint32_t pairs) {
+                auto result = ToOutput(compact, pairs);
+                bool plain = !weighted;
+                for (uint32_t i = 0; i < pairs && plain; i++)
+                  plain = !sides_[1 - s].arrangement->store().GetBlock(state::BlockOf(rows[i])).HasWeights();
+                if (!plain) {
+                  result.weights.resize(pairs);
+                  for (uint32_t i = 0; i < pairs; i++)
+                    result.weights[i] = c.weight(probe[i]) * WeightOf(1 - s, rows[i]);
                 }
-              }
-              results.push_back(std::move(result));
-            },
-            true);
-        // Nothing threw: the chunk takes effect.
-        for (auto& r : results) out.chunks.push_back(std::move(r));
+                for (uint32_t i = 0; i < pairs && left_join_; i++) count(probe[i], rows[i]);
+                out.chunks.push_back(std::move(result));
+              },
+              [&](sel_t probe, RowId row, const std::string& message) {
+                FailPair(s, in, probe, row, c.weight(probe) * WeightOf(1 - s, row), message, context);
+                count(probe, row);
+              },
+              true);
+        }
         for (auto& [row, weight] : touches_) {
           int64_t& count_ref = Count(row);
           touched.push_back({row, count_ref});
@@ -386,16 +438,16 @@ class JoinOp : public Operator {
         side.MakeStored(in, key_chunk, *keep.rows);
         keep.weights = c.weights;
         if (nulls) {
-          SelectionVector kept(std::max<uint32_t>(count, 1));
-          for (uint32_t i = 0; i < count; i++) kept.set_index(i, valid_[i]);
-          keep = SliceChunk(keep, kept, count);
+          SelectionVector kept(std::max<uint32_t>(stored_rows, 1));
+          for (uint32_t i = 0; i < stored_rows; i++) kept.set_index(i, valid_[i]);
+          keep = SliceChunk(keep, kept, stored_rows);
           if (!matched.empty()) {
-            std::vector<int64_t> m(count);
-            for (uint32_t i = 0; i < count; i++) m[i] = matched[valid_[i]];
+            std::vector<int64_t> m(stored_rows);
+            for (uint32_t i = 0; i < stored_rows; i++) m[i] = matched[valid_[i]];
             matched = std::move(m);
           }
         }
-        if (count > 0) {
+        if (stored_rows > 0) {
           stored.chunks.push_back(std::move(keep));
           stored_counts.push_back(std::move(matched));
         }
@@ -481,8 +533,14 @@ class JoinOp : public Operator {
     flush();
   }
 
-  static void EncodeKey(Vector& v, uint32_t n, UnifiedVectorFormat& format,
-                        std::vector<std::unique_ptr<Vector>>& keep) {
+  /// Makes values of key `k` ready for comparing with stored ones: nested values in their stored form, which `keep`
+  /// holds.
+  static void PrepareKey(const Side& side, size_t k, Vector& v, uint32_t n, UnifiedVectorFormat& format,
+                         std::vector<std::unique_ptr<Vector>>& keep) {
+    if (side.arrangement->store().layout().columns[side.stored_key[k]].kind != state::ColumnKind::kNested) {
+      v.ToUnifiedFormat(n, format);
+      return;
+    }
     auto blob = std::make_unique<Vector>(LogicalType::BLOB, std::max<idx_t>(n, 1));
     for (uint32_t r = 0; r < n; r++) {
       auto value = v.GetValue(r);
@@ -502,9 +560,12 @@ class JoinOp : public Operator {
   std::vector<bool> null_equal_;
   duckdb::unique_ptr<duckdb::Expression> residual_;
   std::unique_ptr<Selector> residual_selector_;
-  std::vector<bool> residual_columns_;
+  std::vector<bool> residual_columns_, output_columns_;  ///< of the compact row
+  std::vector<uint32_t> pair_key_;                       ///< columns of the compact row that name a pair in errors
   Types compact_types_;
-  std::vector<uint32_t> output_;  ///< positions in the compact row
+  std::vector<uint32_t> output_;                         ///< positions in the compact row
+  uint64_t pair_bytes_ = sizeof(RowId) + sizeof(sel_t);  ///< of a pair in the output
+  uint64_t fan_out_ = 0;                                 ///< most pairs that one row made, on average over a chunk
   std::vector<std::vector<int64_t>> counts_;
   std::vector<std::pair<RowId, int64_t>> touches_;
   std::vector<RowId> inserted_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 #include "tidewater/dataflow/circuit.h"
+#include "tidewater/dataflow/evaluate.h"
 #include "tidewater/dataflow/plan.h"
 #include "tidewater/state/arrangement.h"
 #include "tidewater/types/delta_batch.h"
@@ -14,6 +15,8 @@ namespace tidewater::dataflow {
 /// Large state is written in records of about this size.
 constexpr uint64_t kRecordBytes = 8 << 20;
 
+class Operator;
+
 /// What an operator may use during a step. One per worker.
 struct StepContext {
   duckdb::ClientContext* client = nullptr;
@@ -21,6 +24,16 @@ struct StepContext {
   uint32_t worker = 0;
   uint32_t workers = 1;
   std::vector<Circuit::EvaluationError> errors;
+  /// Memory that the outputs of one pass may take, and what the operators so far made.
+  uint64_t output_bytes_max = ~uint64_t{0}, output_bytes = 0;
+
+  /// Counts memory of an operator's output before it is made. Throws DuckDB's OutOfMemoryException where that is too
+  /// much.
+  void Take(uint64_t bytes, const Operator& op);
+  /// Records that row `row` of `rows`, named by its columns `key`, failed (weight < 0: that a row which failed is
+  /// gone).
+  void Fail(const Operator& op, std::string message, const DataChunk& rows, duckdb::idx_t row,
+            const std::vector<uint32_t>& key, int64_t weight);
 };
 
 /// The contract of every operator. Output weights and rows are exactly the change of the operator's batch result; state
@@ -57,52 +70,28 @@ class Operator {
 
   /// Between two epochs: readers may see what is there, and what is mostly dead may be rewritten.
   virtual void Publish(state::StepNumber /*step*/) {}
+  /// About the most rows that one row in makes of itself.
+  virtual uint64_t Expansion() const { return 1; }
   virtual uint64_t StateRows() const { return 0; }
   virtual uint64_t StateBytes() const { return 0; }
 
-  const ObjectId view;
+  ObjectId view;
   const int node;
   const std::string name;
   const Types types;
   uint64_t rows_in = 0, rows_out = 0, cpu_ns = 0;
 };
 
-/// Evaluates a list of expressions over chunks. Results outlive the next call.
-class Projector {
- public:
-  Projector(duckdb::ClientContext& client, const std::vector<const duckdb::Expression*>& expressions);
-  /// `out` gets one column per expression and in.size() rows. Plain references share the input's vectors. Throws what
-  /// evaluation throws.
-  void Run(DataChunk& in, DataChunk& out);
-  bool references_only() const { return references_only_; }
-  const Types& types() const { return types_; }
-
- private:
-  duckdb::ClientContext& client_;
-  std::vector<const duckdb::Expression*> expressions_;
-  Types types_;
-  bool references_only_ = true;
-  std::unique_ptr<duckdb::ExpressionExecutor> executor_;
-};
-
-/// Selects the rows for which all predicates are true.
-class Selector {
- public:
-  Selector(duckdb::ClientContext& client, const std::vector<const duckdb::Expression*>& predicates);
-  /// Number of selected rows; `sel` receives them ascending. Throws what evaluation throws.
-  uint32_t Run(DataChunk& in, duckdb::SelectionVector& sel);
-
- private:
-  duckdb::ClientContext& client_;
-  std::vector<const duckdb::Expression*> predicates_;
-  std::unique_ptr<duckdb::ExpressionExecutor> executor_;
-  duckdb::unique_ptr<duckdb::Expression> conjunction_;
-};
-
-/// Calls `evaluate` with the chunk; where that throws an evaluation error, calls it again row by row, and records and
-/// drops the rows that fail. `evaluate` must have no effect before it throws.
-void EvaluateRows(const DeltaChunk& chunk, const Operator& op, StepContext& context,
+/// Calls `evaluate` with the chunk; where a row of it fails, with those parts of it that do not, and records the rows
+/// that do as errors of the operator. `key` are the columns that name a row. `evaluate` must have no effect before it
+/// throws a RowError.
+void EvaluateRows(const DeltaChunk& chunk, const Operator& op, const std::vector<uint32_t>& key, StepContext& context,
                   const std::function<void(const DeltaChunk&)>& evaluate);
+
+/// Columns by which an error names a row of the node's output: its smallest key, where one is known.
+inline std::vector<uint32_t> ErrorKey(const PlanNode& node) {
+  return node.unique_keys.empty() ? std::vector<uint32_t>{} : node.unique_keys[0];
+}
 
 /// The same rows, or some of their columns, sharing the vectors.
 DeltaChunk ShareChunk(const DeltaChunk& chunk);

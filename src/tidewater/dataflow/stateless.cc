@@ -1,81 +1,11 @@
-// Filter, project, union all, values; evaluation of expressions with errors kept apart.
+// Filter, project, union all, values; rows that fail, and chunks that share their vectors.
 #include <cstring>
-#include "duckdb/common/error_data.hpp"
-#include "duckdb/execution/expression_executor.hpp"
-#include "duckdb/planner/expression/bound_conjunction_expression.hpp"
-#include "duckdb/planner/expression/bound_reference_expression.hpp"
 #include "tidewater/dataflow/operator.h"
 
 namespace tidewater::dataflow {
 using duckdb::idx_t;
 using duckdb::SelectionVector;
 using duckdb::Vector;
-
-Projector::Projector(duckdb::ClientContext& client, const std::vector<const duckdb::Expression*>& expressions)
-    : client_(client), expressions_(expressions) {
-  for (auto* e : expressions_) {
-    types_.push_back(e->return_type);
-    references_only_ &= e->GetExpressionClass() == duckdb::ExpressionClass::BOUND_REF;
-  }
-}
-
-void Projector::Run(DataChunk& in, DataChunk& out) {
-  out.InitializeEmpty(types_);
-  if (!references_only_ && !executor_) {
-    executor_ = std::make_unique<duckdb::ExpressionExecutor>(client_);
-    for (auto* e : expressions_) executor_->AddExpression(*e);
-  }
-  if (executor_) executor_->SetChunk(&in);
-  try {
-    for (idx_t i = 0; i < expressions_.size(); i++) {
-      auto& e = *expressions_[i];
-      if (e.GetExpressionClass() == duckdb::ExpressionClass::BOUND_REF) {
-        out.data[i].Reference(in.data[e.Cast<duckdb::BoundReferenceExpression>().index]);
-        continue;
-      }
-      Vector result(types_[i]);
-      auto own = result.GetBuffer().get();
-      executor_->ExecuteExpression(i, result);
-      // An expression may hand out a vector of its own intermediate state, which its next execution overwrites.
-      if (result.GetVectorType() == duckdb::VectorType::CONSTANT_VECTOR) {
-        Vector constant(result.GetValue(0));
-        out.data[i].Reference(constant);
-      } else if (result.GetBuffer().get() != own) {
-        Vector copy(types_[i]);
-        duckdb::VectorOperations::Copy(result, copy, in.size(), 0, 0);
-        out.data[i].Reference(copy);
-      } else {
-        out.data[i].Reference(result);
-      }
-    }
-  } catch (...) {
-    executor_.reset();
-    throw;
-  }
-  out.SetCardinality(in.size());
-}
-
-Selector::Selector(duckdb::ClientContext& client, const std::vector<const duckdb::Expression*>& predicates)
-    : client_(client), predicates_(predicates) {
-  if (predicates.size() > 1) {
-    auto all = duckdb::make_uniq<duckdb::BoundConjunctionExpression>(duckdb::ExpressionType::CONJUNCTION_AND);
-    for (auto* p : predicates) all->children.push_back(p->Copy());
-    conjunction_ = std::move(all);
-  }
-}
-
-uint32_t Selector::Run(DataChunk& in, SelectionVector& sel) {
-  if (!executor_) {
-    executor_ = std::make_unique<duckdb::ExpressionExecutor>(client_);
-    executor_->AddExpression(conjunction_ ? *conjunction_ : *predicates_[0]);
-  }
-  try {
-    return uint32_t(executor_->SelectExpression(in, sel));
-  } catch (...) {
-    executor_.reset();
-    throw;
-  }
-}
 
 DeltaChunk ShareChunk(const DeltaChunk& c, const std::vector<uint32_t>& columns, const Types& types) {
   DeltaChunk out;
@@ -133,42 +63,70 @@ void Compactor::Flush() {
   pending_ = DeltaChunk();
 }
 
-void EvaluateRows(const DeltaChunk& chunk, const Operator& op, StepContext& context,
+void EvaluateRows(const DeltaChunk& chunk, const Operator& op, const std::vector<uint32_t>& key, StepContext& context,
                   const std::function<void(const DeltaChunk&)>& evaluate) {
-  auto is_evaluation_error = [](const std::exception& e, std::string& message) {
-    duckdb::ErrorData data(e);
-    message = data.RawMessage();
-    switch (data.Type()) {
-      case duckdb::ExceptionType::INTERNAL:
-      case duckdb::ExceptionType::FATAL:
-      case duckdb::ExceptionType::OUT_OF_MEMORY:
-      case duckdb::ExceptionType::INTERRUPT:
-        return false;
-      default:
-        return true;
-    }
-  };
-  std::string message;
-  try {
-    evaluate(chunk);
-    return;
-  } catch (std::exception& e) {
-    if (!is_evaluation_error(e, message)) throw;
+  EvaluateHalving(
+      uint32_t(chunk.size()),
+      [&](uint32_t from, uint32_t n) {
+        if (n == chunk.size()) return evaluate(chunk);
+        SelectionVector sel(n);
+        for (uint32_t i = 0; i < n; i++) sel.set_index(i, from + i);
+        evaluate(SliceChunk(chunk, sel, n));
+      },
+      [&](uint32_t row, const std::string& message) {
+        context.Fail(op, message, *chunk.rows, row, key, chunk.weight(row));
+      });
+}
+
+namespace {
+
+/// Of a row that failed, so much is kept.
+constexpr size_t kErrorValueBytesMax = 1000, kErrorRowBytesMax = 8000;
+
+/// The first bytes of a text, whole characters; " ..." tells that there was more.
+std::string Head(const char* data, size_t size, size_t most) {
+  if (size <= most) return std::string(data, size);
+  while (most > 0 && (static_cast<unsigned char>(data[most]) & 0xc0) == 0x80) most--;
+  return std::string(data, most) + " ...";
+}
+
+std::string ValueText(const Vector& column, idx_t row) {
+  if (column.GetType().InternalType() != duckdb::PhysicalType::VARCHAR ||
+      column.GetType().id() == duckdb::LogicalTypeId::BIT || column.GetType().id() == duckdb::LogicalTypeId::BIGNUM) {
+    auto text = column.GetValue(row).ToString();
+    return Head(text.data(), text.size(), kErrorValueBytesMax);
   }
-  for (idx_t r = 0; r < chunk.size(); r++) {
-    SelectionVector sel(1);
-    sel.set_index(0, r);
-    auto one = SliceChunk(chunk, sel, 1);
-    try {
-      evaluate(one);
-    } catch (std::exception& e) {
-      if (!is_evaluation_error(e, message)) throw;
-      std::string row;
-      for (idx_t c = 0; c < chunk.rows->ColumnCount(); c++)
-        row += (c ? ", " : "") + chunk.rows->GetValue(c, r).ToString();
-      context.errors.push_back({op.view, op.node, message, row, chunk.weight(r)});
-    }
-  }
+  duckdb::UnifiedVectorFormat format;
+  const_cast<Vector&>(column).ToUnifiedFormat(row + 1, format);
+  auto at = format.sel->get_index(row);
+  if (!format.validity.RowIsValid(at)) return "NULL";
+  auto& text = reinterpret_cast<const duckdb::string_t*>(format.data)[at];
+  if (column.GetType().id() != duckdb::LogicalTypeId::BLOB)
+    return Head(text.GetData(), text.GetSize(), kErrorValueBytesMax);
+  auto size = std::min<size_t>(text.GetSize(), kErrorValueBytesMax / 4);
+  auto head = duckdb::Value::BLOB(duckdb::const_data_ptr_cast(text.GetData()), size).ToString();
+  return size < text.GetSize() ? head + " ..." : head;
+}
+
+}  // namespace
+
+void StepContext::Take(uint64_t bytes, const Operator& op) {
+  output_bytes += bytes;
+  if (output_bytes > output_bytes_max)
+    throw duckdb::OutOfMemoryException(
+        "the rows that a %s makes in one step take more than %llu MB: it multiplies the rows it gets", op.name,
+        output_bytes_max >> 20);
+}
+
+void StepContext::Fail(const Operator& op, std::string message, const DataChunk& rows, idx_t row,
+                       const std::vector<uint32_t>& key, int64_t weight) {
+  std::string key_text, row_text;
+  for (size_t k = 0; k < key.size(); k++) key_text += (k ? ", " : "") + ValueText(rows.data[key[k]], row);
+  if (key.size() > 1) key_text = "(" + key_text + ")";
+  for (idx_t c = 0; c < rows.ColumnCount(); c++) row_text += (c ? ", " : "") + ValueText(rows.data[c], row);
+  errors.push_back({op.view, op.node, Head(message.data(), message.size(), kErrorRowBytesMax),
+                    Head(key_text.data(), key_text.size(), kErrorRowBytesMax),
+                    Head(row_text.data(), row_text.size(), kErrorRowBytesMax), weight});
 }
 
 namespace {
@@ -182,11 +140,13 @@ std::vector<const duckdb::Expression*> Pointers(const std::vector<ExpressionPtr>
 class FilterOp : public Operator {
  public:
   FilterOp(ObjectId view, const PlanNode& n, duckdb::ClientContext& client)
-      : Operator(view, n.id, "filter", n.types), selector_(client, Pointers(n.expressions)) {}
+      : Operator(view, n.id, "filter", n.types),
+        selector_(client, Pointers(n.expressions)),
+        error_key_(ErrorKey(*n.inputs[0])) {}
   void Step(const std::vector<const DeltaBatch*>& inputs, DeltaBatch& out, StepContext& context) override {
     Compactor compactor(types, out);
     for (auto& chunk : inputs[0]->chunks) {
-      EvaluateRows(chunk, *this, context, [&](const DeltaChunk& c) {
+      EvaluateRows(chunk, *this, error_key_, context, [&](const DeltaChunk& c) {
         SelectionVector sel(STANDARD_VECTOR_SIZE);
         uint32_t n = selector_.Run(*c.rows, sel);
         if (n == c.size() && n > STANDARD_VECTOR_SIZE / 8) {
@@ -200,15 +160,18 @@ class FilterOp : public Operator {
 
  private:
   Selector selector_;
+  const std::vector<uint32_t> error_key_;
 };
 
 class ProjectOp : public Operator {
  public:
   ProjectOp(ObjectId view, const PlanNode& n, duckdb::ClientContext& client)
-      : Operator(view, n.id, "project", n.types), projector_(client, Pointers(n.expressions)) {}
+      : Operator(view, n.id, "project", n.types),
+        projector_(client, Pointers(n.expressions)),
+        error_key_(ErrorKey(*n.inputs[0])) {}
   void Step(const std::vector<const DeltaBatch*>& inputs, DeltaBatch& out, StepContext& context) override {
     for (auto& chunk : inputs[0]->chunks) {
-      EvaluateRows(chunk, *this, context, [&](const DeltaChunk& c) {
+      EvaluateRows(chunk, *this, error_key_, context, [&](const DeltaChunk& c) {
         DeltaChunk result;
         result.rows = std::make_unique<DataChunk>();
         projector_.Run(*c.rows, *result.rows);
@@ -220,6 +183,7 @@ class ProjectOp : public Operator {
 
  private:
   Projector projector_;
+  const std::vector<uint32_t> error_key_;
 };
 
 class UnionAllOp : public Operator {

@@ -176,6 +176,7 @@ void Core::HandleDurable() {
     in_flight_.erase(it);
     seconds.Observe(double(MonotonicMicros() - info.begun_us) / 1e6);
     count.Increment();
+    crash_note::SetCheckpoint(id);
     FaultPoint("engine.checkpoint_durable");
     for (auto& [source_id, offset] : info.offsets)
       if (auto source = sources_.find(source_id); source != sources_.end() && source->second.started)
@@ -291,7 +292,34 @@ Status Core::Open() {
   TW_ASSIGN(log_, state::StateLog::Open(store_));
   TW_ASSIGN(wal_, state::WriteAheadLog::Open(store_, log_->generation()));
   TW_TRY(MakeScratch());
+  TW_TRY(OpenCrashNotes());
   return Recover();
+}
+
+Status Core::OpenCrashNotes() {
+  constexpr std::string_view kLocal = "file://";
+  auto uri = store_->Uri();
+  if (uri.starts_with(kLocal)) {
+    crash_notes_path_ = uri.substr(kLocal.size()) + "/crash.notes";
+  } else if (uri.starts_with("s3://")) {
+    // A bucket takes no note of a dying process: it stays on the machine, where a restart looks.
+    crash_notes_path_ =
+        fmt::format("{}/tidewater-{:016x}.crash.notes", options_.scratch_directory, std::hash<std::string>{}(uri));
+  } else {
+    return {};
+  }
+  auto notes = crash_note::Read(crash_notes_path_);
+  for (auto& note : crash_note::Blamed(notes, log_->last(), WallMicros())) blamed_[note.object] = note;
+  std::erase_if(notes, [&](auto& n) { return blamed_.contains(n.object); });
+  TW_TRY(crash_note::Write(crash_notes_path_, notes));
+  TW_TRY(crash_note::Install(crash_notes_path_));
+  crash_note::SetCheckpoint(log_->last());
+  return {};
+}
+
+uint64_t Core::PassBytesMax() const {
+  constexpr uint64_t kLeast = 64 << 20;
+  return options_.memory_bytes ? std::max(options_.memory_bytes / 4, kLeast) : 0;
 }
 
 Status Core::MakeScratch() {
@@ -314,6 +342,7 @@ Status Core::MakeScratch() {
 }
 
 Status Core::Recover() {
+  crash_note::HandlerStack handler_stack;
   auto begun = MonotonicMicros();
   Restored restored;
   bool found = false;
@@ -329,7 +358,8 @@ Status Core::Recover() {
   frontend_options.threads = options_.query_threads;
   frontend_options.temp_directory = query_scratch_;
   TW_ASSIGN(frontend_, sql::Frontend::Make(catalog_, frontend_options));
-  circuit_ = dataflow::Circuit::Make(frontend_->db(), {.workers = options_.workers});
+  if (options_.extend) options_.extend(frontend_->db());
+  circuit_ = dataflow::Circuit::Make(frontend_->db(), {.workers = options_.workers, .pass_bytes_max = PassBytesMax()});
   next_checkpoint_ = log_->last() + 1;
   {
     std::lock_guard lock(mutex_);
@@ -342,6 +372,7 @@ Status Core::Recover() {
     if (object->hidden && catalog_.Current()->Dependents(id).empty()) orphans.push_back(id);
   catalog_.Remove(orphans);
   auto stored = catalog_.Current();
+  bool newly_frozen = false;
   for (auto& [id, object] : stored->objects()) {
     switch (object->type) {
       case catalog::ObjectType::kSource:
@@ -349,13 +380,13 @@ Status Core::Recover() {
         break;
       case catalog::ObjectType::kTable:
       case catalog::ObjectType::kMaterializedView: {
+        auto keyed = *object;
         if (object->type == catalog::ObjectType::kTable) {
           circuit_->AddTable(id, sql::ToSchema(*object));
         } else {
-          TW_ASSIGN(auto plan, frontend_->LoadPlan(*object));
-          circuit_->AddView(id, std::move(plan), !object->hidden);
+          keyed.freeze = RecoverView(*object, restored.epoch);
+          newly_frozen |= keyed.freeze != object->freeze;
         }
-        auto keyed = *object;
         keyed.store_key = object->hidden ? std::vector<uint32_t>{} : circuit_->StoreKey(id);
         TW_TRY(catalog_.Replace(std::move(keyed)));
         break;
@@ -364,11 +395,13 @@ Status Core::Recover() {
         break;
     }
   }
-  catalog_version_saved_ = catalog_.version();
+  catalog_version_saved_ = newly_frozen ? 0 : catalog_.version();
+  changed_ |= newly_frozen;
   error_table_ = restored.error_table;
   epoch_ = restored.epoch + (found ? kEpochsPerRestart : 1);
   TW_TRY(log_->Replay("circuit/", [&](state::Record&& record) { return circuit_->Restore(std::move(record)); }));
   TW_TRY(circuit_->Restored(epoch_));
+  TakeFaults();
   circuit_->Publish(epoch_);
   epoch_++;
   if (!found) {
@@ -444,6 +477,32 @@ Status Core::Recover() {
   log::info("recovered checkpoint={} epoch={} objects={} seconds={:.3f}", log_->last(), epoch_,
             stored->objects().size(), double(MonotonicMicros() - begun) / 1e6);
   return {};
+}
+
+std::optional<catalog::Freeze> Core::RecoverView(const catalog::Object& view, Epoch epoch) {
+  auto freeze = view.freeze;
+  if (auto note = blamed_.find(view.id); !freeze && note != blamed_.end())
+    freeze = {fmt::format("the process crashed again and again (signal {}) {}", note->second.signal,
+                          note->second.part < 0 ? "at its rows" : fmt::format("in operator {}", note->second.part)),
+              epoch, view.id};
+  if (!freeze && std::find(options_.freeze.begin(), options_.freeze.end(), view.name) != options_.freeze.end())
+    freeze = {"it was named by --freeze", epoch, view.id};
+  if (auto below = FrozenBelow(view.depends_on); !freeze && !below.empty())
+    freeze = {fmt::format("it stands on \"{}\", which is frozen", below[0]->name), epoch, below[0]->freeze->cause};
+  if (!freeze) {
+    crash_note::WorkingFor work(view.id);
+    ChecksThrow checks;
+    try {
+      auto added = AddView(view, !view.hidden);
+      if (added) return std::nullopt;
+      freeze = {fmt::format("its stored plan cannot be used: {}", added.error().ToString()), epoch, view.id};
+    } catch (const std::exception& e) {
+      freeze = {fmt::format("its stored plan cannot be used: {}", sql::FromException(e).message), epoch, view.id};
+    }
+  }
+  if (!view.freeze) log::error("materialized view {} is frozen at epoch {}: {}", view.name, epoch, freeze->reason);
+  circuit_->AddFrozenView(view.id, sql::ToSchema(view).GetTypes());
+  return freeze;
 }
 
 Status Core::ReplayWal(uint64_t after) {

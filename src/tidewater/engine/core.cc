@@ -73,6 +73,8 @@ void Core::Stop(bool last_checkpoint) {
     if (sink.sink) sink.sink->Stop();
   sinks_.clear();
   sources_.clear();
+  if (!crash_notes_path_.empty()) crash_note::Uninstall(last_checkpoint);
+  crash_notes_path_.clear();
 }
 
 void Core::Wake() {
@@ -282,16 +284,16 @@ bool Core::PollSources() {
   return more;
 }
 
-void Core::HandToSink(SinkRuntime& sink, const DeltaBatch& rows) {
-  if (rows.rows() == 0) return;
+void Core::HandToSink(SinkRuntime& sink, DeltaBatch rows) {
   auto count = rows.rows();
+  if (count == 0) return;
   sink.rows += count;
   sink.rows_metric->Increment(double(count));
   changed_ = true;
   if (sink.keeps_log) {
     state::EncodeBatch(rows, sink.log);
   }
-  if (sink.sink) sink.sink->Append(next_checkpoint_, Copy(rows));
+  if (sink.sink) sink.sink->Append(next_checkpoint_, std::move(rows));
 }
 
 void Core::LoadSink(SinkRuntime& sink, CheckpointId id) {
@@ -316,37 +318,104 @@ void Core::LoadSink(SinkRuntime& sink, CheckpointId id) {
   });
 }
 
+void Core::CollectForSinks() {
+  for (auto& [id, sink] : sinks_)
+    if (auto& rows = circuit_->Output(sink.input); !rows.empty()) sink.pending.push_back(Copy(rows));
+}
+
 void Core::HandToSinks() {
-  for (auto& [id, sink] : sinks_) HandToSink(sink, circuit_->Output(sink.input));
+  for (auto& [id, sink] : sinks_)
+    for (auto& rows : std::exchange(sink.pending, {})) HandToSink(sink, std::move(rows));
 }
 
 std::string Core::NameOf(ObjectId id) const {
   if (auto object = catalog_.Current()->Find(id)) return object->name;
-  if (auto it = backfills_.find(id); it != backfills_.end()) return it->second.name;
-  if (auto it = new_tables_.find(id); it != new_tables_.end()) return it->second;
+  if (auto it = new_names_.find(id); it != new_names_.end()) return it->second;
   return std::to_string(id);
 }
 
-bool Core::TakeEvaluationErrors() {
+void Core::CollectEvaluationErrors() {
+  std::set<ObjectId> views;
+  for (auto& e : circuit_->TakeErrors()) {
+    if (!circuit_->Contains(e.view)) continue;  // dropped since
+    auto& [pending, rows] = pending_errors_[e.view];
+    rows += e.weight;
+    auto it =
+        pending
+            .try_emplace({"", std::to_string(e.node), std::move(e.key), "", std::move(e.row), std::move(e.message), ""})
+            .first;
+    if ((it->second += e.weight) == 0) pending.erase(it);
+    views.insert(e.view);
+  }
+  for (auto view : views) {
+    auto failing = pending_errors_[view].rows;
+    if (!backfills_.contains(view)) failing += int64_t(errors_.Count(NameOf(view)));
+    if (failing > int64_t(options_.error_rows_max))
+      circuit_->Freeze(view, fmt::format("more than {} of its rows fail", options_.error_rows_max));
+  }
+}
+
+void Core::StepEvaluationErrors() {
   // The error table's own change is a step of its own in the same epoch; views on the error table may fail in turn.
   for (int round = 0; round < 3; round++) {
-    auto errors = circuit_->TakeErrors();
-    if (errors.empty()) return round > 0;
-    std::map<ErrorEntry, int64_t> net;
-    for (auto& e : errors) {
-      if (!circuit_->Contains(e.view)) continue;  // dropped since
-      auto name = NameOf(e.view);
-      net[{name, std::to_string(e.node), "", "", e.row, e.message, ""}] += e.weight;
-    }
     DeltaBatch delta;
-    for (auto& [entry, weight] : net)
-      if (weight != 0) errors_.Add(entry, weight, delta);
-    if (delta.empty()) return round > 0;
+    for (auto it = pending_errors_.begin(); it != pending_errors_.end();) {
+      if (backfills_.contains(it->first)) {  // nobody sees its rows yet
+        ++it;
+        continue;
+      }
+      auto name = NameOf(it->first);
+      for (auto& [entry, weight] : it->second.entries) {
+        auto named = entry;
+        named.object = name;
+        errors_.Add(named, weight, delta);
+      }
+      it = pending_errors_.erase(it);
+    }
+    if (delta.empty()) return;
     circuit_->Push(error_table_, std::move(delta));
     circuit_->Step(epoch_);
-    HandToSinks();
+    AfterStep();
   }
-  return true;
+}
+
+void Core::AfterStep() {
+  CollectForSinks();
+  CollectEvaluationErrors();
+  TakeFaults();
+}
+
+void Core::TakeFaults() {
+  auto contents = catalog_.Current();
+  for (auto& fault : circuit_->TakeFaults()) {
+    auto view = contents->Find(fault.view);
+    auto cause = contents->Find(fault.cause);
+    std::string reason;
+    if (cause && fault.cause != fault.view)
+      reason = fmt::format("it stands on \"{}\", which is frozen", cause->name);
+    else if (fault.node >= 0)
+      reason = fmt::format("{}in operator {}: {}", fault.memory ? "out of memory " : "", fault.node, fault.message);
+    else
+      reason = fault.message;
+    catalog::Freeze freeze{std::move(reason), circuit_->published(), fault.cause};
+    if (view)
+      RecordFreeze(*view, std::move(freeze));
+    else
+      early_freezes_.emplace(fault.view, std::move(freeze));
+  }
+}
+
+void Core::RecordFreeze(const catalog::Object& view, catalog::Freeze freeze) {
+  log::error("materialized view {} is frozen at epoch {}: {}", view.name, freeze.epoch, freeze.reason);
+  auto frozen = view;
+  frozen.freeze = std::move(freeze);
+  auto replaced = catalog_.Replace(std::move(frozen));
+  TW_CHECK(replaced.has_value(), "{}", replaced.error().ToString());
+  pending_errors_.erase(view.id);
+  for (auto& [id, sink] : sinks_)
+    if (sink.input == view.id) sink.pending.clear();
+  PauseUnreadStreams();
+  changed_ = true;
 }
 
 void Core::StepNow() {
@@ -361,13 +430,15 @@ void Core::StepNow() {
   pushed_ = false;
   stepped_ = true;
   changed_ = true;
-  HandToSinks();
-  TakeEvaluationErrors();
+  AfterStep();
 }
 
 void Core::PublishNow() {
   if (stepped_) {
+    StepEvaluationErrors();
     circuit_->Publish(epoch_);
+    TakeFaults();
+    HandToSinks();
     static auto& seconds =
         metrics::Seconds("tidewater_epoch_seconds", "From the first step of an epoch until it is visible");
     if (epoch_begun_us_) seconds.Observe(double(MonotonicMicros() - std::exchange(epoch_begun_us_, 0)) / 1e6);
@@ -395,11 +466,17 @@ void Core::RefreshMetrics() {
   static auto& live_bytes = metrics::Gauge("tidewater_state_log_live_bytes", "Bytes of live records in the state log");
   static auto& published = metrics::Gauge("tidewater_epoch", "The published epoch");
   static auto& error_rows = metrics::Gauge("tidewater_error_rows", "Rows in tidewater_errors");
+  static auto& frozen_views =
+      metrics::Gauge("tidewater_frozen_views", "Materialized views that stopped and wait for ALTER ... RESUME");
   memory.Set(double(circuit_->MemoryBytes()));
   log_bytes.Set(double(log_->log_bytes()));
   live_bytes.Set(double(log_->live_bytes()));
   published.Set(double(circuit_->published()));
   error_rows.Set(double(errors_.Count()));
+  size_t frozen = 0;
+  auto contents = catalog_.Current();
+  for (auto& [id, object] : contents->objects()) frozen += object->freeze.has_value();
+  frozen_views.Set(double(frozen));
   EngineReport report;
   report.epoch = circuit_->published();
   report.generation = log_->generation();
@@ -429,7 +506,10 @@ void Core::RefreshMetrics() {
     r.id = id;
     r.name = sink.name;
     r.connector = sink.connector_name;
-    if (auto input = catalog_.Current()->Find(sink.input); input && !input->hidden) r.input = input->name;
+    if (auto input = catalog_.Current()->Find(sink.input)) {
+      if (!input->hidden) r.input = input->name;
+      if (input->freeze) r.frozen = input->freeze->reason;
+    }
     r.rows = sink.rows;
     if (sink.sink) r.status = sink.sink->GetStatus();
     if (sink.start_error) {
@@ -477,6 +557,7 @@ EngineReport Core::Report() {
 }
 
 void Core::Loop() {
+  crash_note::HandlerStack handler_stack;
   try {
     bool more = false;
     std::vector<std::unique_ptr<PendingWrite>> writes;

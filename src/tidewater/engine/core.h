@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 #include <vector>
+#include "tidewater/base/crash_note.h"
 #include "tidewater/base/ids.h"
 #include "tidewater/base/metrics.h"
 #include "tidewater/base/result.h"
@@ -81,10 +82,14 @@ class Core {
   Status CreateSink(const sql::CreateSink& statement, const std::string& sql, const Cancelled& cancelled);
   Status Drop(const sql::Drop& statement, const Cancelled& cancelled, std::vector<std::string>& warnings);
   Status AlterSource(const sql::AlterSource& statement, const Cancelled& cancelled);
+  /// ALTER MATERIALIZED VIEW ... RESUME, and with it the views that are frozen because this one is.
+  Status ResumeView(const sql::AlterView& statement, const Cancelled& cancelled, std::vector<std::string>& warnings);
   Status Flush(const Cancelled& cancelled, std::vector<std::string>& warnings);
 
   /// 55000 when one of the relations, or what it reads, is a table in its initial load.
   Status CheckLoaded(const std::vector<ObjectId>& relations) const;
+  /// Frozen views among what the objects are or read, each once.
+  std::vector<catalog::ObjectPtr> FrozenBelow(const std::vector<ObjectId>& relations) const;
   EngineReport Report();
   ErrorTable& errors() { return errors_; }
   bool IsErrorTable(ObjectId id) const { return id == error_table_; }
@@ -114,6 +119,7 @@ class Core {
     std::shared_ptr<Sink> sink;        ///< shared with a FLUSH that waits for it: a DROP may come meanwhile
     std::optional<Error> start_error;  ///< why there is no `sink`: its deltas then wait in the state log alone
     Types types;
+    std::vector<DeltaBatch> pending;  ///< of the open epoch
     state::ByteWriter log;            ///< encoded deltas since the last checkpoint
     std::deque<CheckpointId> logged;  ///< checkpoints whose deltas lie in the state log
     /// Until the sink has committed it: the checkpoint as of which it has the whole content of its input, by Load or,
@@ -133,6 +139,10 @@ class Core {
     std::map<ObjectId, SourceRuntime> readers;  ///< of the streams that it reads
     ObjectId sink = 0;                          ///< gets what comes out, where the rows are not kept
     bool ready = false;                         ///< so near to the present that it may finish; see WaitBackfill
+  };
+  struct PendingErrors {
+    std::map<ErrorEntry, int64_t> entries;
+    int64_t rows = 0;  ///< sum of the weights
   };
   struct CheckpointInfo {
     std::map<ObjectId, std::string> offsets;
@@ -164,14 +174,23 @@ class Core {
   bool AnyOpen() const;
   void StepNow();
   void PublishNow();
+  /// What the last step changed waits for the end of the epoch.
+  void CollectForSinks();
   void HandToSinks();
-  void HandToSink(SinkRuntime& sink, const DeltaBatch& rows);
+  void HandToSink(SinkRuntime& sink, DeltaBatch rows);
   /// Has the sink take the content of its input as of `id`.
   void LoadSink(SinkRuntime& sink, CheckpointId id);
   /// Of an object in the catalog or on its way there.
   std::string NameOf(ObjectId id) const;
-  /// Whether there were any: the error table has changed then.
-  bool TakeEvaluationErrors();
+  /// What the last step said of rows that fail waits for the end of the epoch; a view that has too many of them
+  /// freezes.
+  void CollectEvaluationErrors();
+  void AfterStep();
+  /// Brings the error table up to date, in steps of the open epoch.
+  void StepEvaluationErrors();
+  /// Records in the catalog which views the circuit froze.
+  void TakeFaults();
+  void RecordFreeze(const catalog::Object& view, catalog::Freeze freeze);
   void RefreshMetrics();
   [[noreturn]] void Fatal(const std::string& what);
   void FailWaiters(const Error& error);
@@ -206,7 +225,13 @@ class Core {
   static Result<Restored> DecodeEngineRecord(const std::string& payload);
   /// Sets the memory budget and finds the directory for what leaves memory.
   Status MakeScratch();
+  /// Memory that what one pass of the circuit puts out may take.
+  uint64_t PassBytesMax() const;
+  /// Has a crash leave a note (base/crash_note.h), and reads those of earlier ones.
+  Status OpenCrashNotes();
   Status Recover();
+  /// Adds a stored view to the circuit, frozen where it has to be: says why then.
+  std::optional<catalog::Freeze> RecoverView(const catalog::Object& view, Epoch epoch);
   Status ReplayWal(uint64_t after);
   Status ReplaySinkLogs(const Restored& restored);
   static std::string EncodeWrite(const WriteDeltas& deltas);
@@ -227,20 +252,29 @@ class Core {
   void PauseUnreadStreams();
   /// Makes and starts the connector's sink of a created object. Not yet known to the loop.
   Status AttachSink(SinkRuntime& sink, const catalog::Object& object, bool recovered);
+  /// Adds the operators of a view, from its stored plan. Engine's thread.
+  Status AddView(const catalog::Object& view, bool stored);
   /// Adds the operators of a view and begins to fill it; its output goes to `sink` where the rows are not kept.
   /// Engine's thread. Then WaitBackfill, FinishBackfill.
-  Status StartBackfill(catalog::Object& view, std::unique_ptr<dataflow::PlanNode> plan, ObjectId sink);
+  Status StartBackfill(catalog::Object& view, ObjectId sink);
   /// Gives the views that are being filled their share. Between two epochs. Whether there is more to do.
   bool RunBackfills();
-  void ShareBackfill(BackfillRuntime& runtime, uint64_t rows);
+  Status ShareBackfill(ObjectId view, BackfillRuntime& runtime, uint64_t rows);
   /// Until little is missing. When it cannot be, the view is gone.
   Status WaitBackfill(ObjectId view, const Cancelled& cancelled);
-  /// Feeds what is still missing and lets the view take part. Engine's thread, at an epoch boundary.
-  void FinishBackfill(ObjectId view);
+  /// Feeds what is still missing and lets the view take part. Engine's thread, at an epoch boundary. A view that cannot
+  /// be filled is gone.
+  Status FinishBackfill(ObjectId view);
   /// Removes the view and what it left. Engine's thread.
   void AbandonBackfill(ObjectId view);
   /// What a running stream has sent and `readers` have not given yet, piece by piece.
   std::optional<DeltaBatch> NextOfStream(ObjectId stream, std::map<ObjectId, SourceRuntime>& readers);
+  /// Fills a frozen view anew beside its rows and puts it in its place.
+  Status ResumeOne(const catalog::Object& view, std::unique_lock<std::timed_mutex>& ddl, const Cancelled& cancelled);
+  /// 55000 when one of the objects is, or stands on, a frozen view.
+  Status CheckNotFrozen(const std::vector<ObjectId>& relations) const;
+  /// 3F000 when the name is of a schema that does not exist.
+  static Status CheckSchema(const sql::Name& name);
   /// Engine's thread. The caller stops what it returns, on its own thread: that may wait for the target.
   std::shared_ptr<Sink> RemoveSink(ObjectId id);
   /// Engine's thread. `upstream` gets what is to be done outside, on the statement's thread; it returns a warning or
@@ -249,7 +283,9 @@ class Core {
 
   // Constant after Open().
   EngineOptions options_;
-  std::string query_scratch_;  ///< where ad-hoc queries spill; DuckDB makes and removes it
+  std::string query_scratch_;                    ///< where ad-hoc queries spill; DuckDB makes and removes it
+  std::string crash_notes_path_;                 ///< empty: none
+  std::map<ObjectId, crash_note::Note> blamed_;  ///< objects that crashed the process again and again
   std::shared_ptr<io::ObjectStore> store_;
   std::unique_ptr<state::StateLog> log_;
   std::unique_ptr<state::WriteAheadLog> wal_;
@@ -264,8 +300,11 @@ class Core {
   std::map<ObjectId, SourceRuntime> sources_;
   std::map<ObjectId, SinkRuntime> sinks_;
   std::map<ObjectId, BackfillRuntime> backfills_;
-  std::map<ObjectId, std::string> new_tables_;  ///< names of those that are not in the catalog yet
-  Epoch epoch_ = 1;                             ///< the open one
+  std::map<ObjectId, std::string> new_names_;          ///< of tables and views that are not in the catalog yet
+  std::map<ObjectId, catalog::Freeze> early_freezes_;  ///< of views that are not in the catalog yet
+  /// Of the open epoch, and of views that are being filled: by view, without its name.
+  std::map<ObjectId, PendingErrors> pending_errors_;
+  Epoch epoch_ = 1;  ///< the open one
   bool pushed_ = false, stepped_ = false;
   bool changed_ = false, offsets_changed_ = false;
   bool sinks_full_ = false;
@@ -292,7 +331,8 @@ class Core {
   CheckpointId durable_ = 0;
   std::shared_ptr<dataflow::Snapshot> durable_snapshot_;
   std::set<ObjectId> loading_;
-  std::set<ObjectId> backfilled_;  ///< views whose backfill is ready to finish
+  std::set<ObjectId> backfilled_;                ///< views whose backfill is ready to finish
+  std::map<ObjectId, Error> backfill_failures_;  ///< views whose backfill failed; they are gone
   bool stop_ = false, stop_checkpoint_ = false, stopped_ = true;
   EngineReport report_;
 

@@ -173,7 +173,43 @@ Status Core::StartSource(SourceRuntime& source) {
 
 void Core::PauseUnreadStreams() {
   auto contents = catalog_.Current();
-  for (auto& [id, source] : sources_) source.unread = source.connector->stream_only && contents->Dependents(id).empty();
+  for (auto& [id, source] : sources_) {
+    auto readers = contents->Dependents(id);
+    source.unread = source.connector->stream_only &&
+                    std::all_of(readers.begin(), readers.end(), [](auto& r) { return r->freeze.has_value(); });
+  }
+}
+
+std::vector<ObjectPtr> Core::FrozenBelow(const std::vector<ObjectId>& relations) const {
+  std::vector<ObjectPtr> out;
+  auto contents = catalog_.Current();
+  std::set<ObjectId> seen;
+  std::vector<ObjectId> todo = relations;
+  while (!todo.empty()) {
+    auto object = contents->Find(todo.back());
+    todo.pop_back();
+    if (!object || !seen.insert(object->id).second) continue;
+    if (object->freeze) out.push_back(object);
+    // What a view stores was computed from what it reads; a plain view is what it reads.
+    if (object->type == ObjectType::kView)
+      for (auto below : object->depends_on) todo.push_back(below);
+  }
+  return out;
+}
+
+Status Core::CheckNotFrozen(const std::vector<ObjectId>& relations) const {
+  auto frozen = FrozenBelow(relations);
+  if (frozen.empty()) return {};
+  return std::unexpected(UserError("55000", "materialized view \"{}\" is frozen", frozen[0]->name)
+                             .WithDetail(frozen[0]->freeze->reason)
+                             .WithHint(fmt::format("ALTER MATERIALIZED VIEW {} RESUME; fills it anew.",
+                                                   sql::QuoteIdentifier(frozen[0]->name))));
+}
+
+Status Core::CheckSchema(const sql::Name& name) {
+  if (name.SchemaOrDefault() == catalog::kDefaultSchema) return {};
+  return std::unexpected(UserError("3F000", "schema \"{}\" does not exist", name.schema)
+                             .WithHint(fmt::format("All objects are in schema \"{}\".", catalog::kDefaultSchema)));
 }
 
 Status Core::AttachSink(SinkRuntime& sink, const Object& object, bool recovered) {
@@ -207,6 +243,7 @@ Status Core::AttachSink(SinkRuntime& sink, const Object& object, bool recovered)
 }
 
 Status Core::CreateSource(const sql::CreateSource& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_TRY(CheckSchema(statement.name));
   TW_ASSIGN(auto ddl, LockDdl(cancelled));
   Object object;
   object.type = ObjectType::kSource;
@@ -259,6 +296,7 @@ Status Core::CreateSource(const sql::CreateSource& statement, const std::string&
 }
 
 Status Core::CreateTable(const sql::CreateTable& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_TRY(CheckSchema(statement.name));
   TW_ASSIGN(auto ddl, LockDdl(cancelled));
   Object object;
   object.type = ObjectType::kTable;
@@ -307,7 +345,7 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
   TW_TRY(OnEngine([&]() -> Status {
     circuit_->AddTable(object.id, schema);
     object.store_key = circuit_->StoreKey(object.id);
-    new_tables_[object.id] = object.name;
+    new_names_[object.id] = object.name;
     if (source) {
       sources_.at(object.source).loading.insert(object.id);
       std::lock_guard lock(mutex_);
@@ -326,7 +364,7 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
     TW_ASSIGN(writes, LockWrites(cancelled));
     return OnEngine([&]() -> Status {
       TW_TRY(catalog_.Add(object));
-      new_tables_.erase(object.id);
+      new_names_.erase(object.id);
       changed_ = true;
       checkpoint = TakeCheckpoint();
       return {};
@@ -340,7 +378,7 @@ Status Core::CreateTable(const sql::CreateTable& statement, const std::string& s
         std::lock_guard lock(mutex_);
         loading_.erase(object.id);
       }
-      new_tables_.erase(object.id);
+      new_names_.erase(object.id);
       circuit_->Drop(object.id);
       return {};
     }));
@@ -384,8 +422,13 @@ std::optional<DeltaBatch> Core::NextOfStream(ObjectId stream, std::map<ObjectId,
   return std::nullopt;
 }
 
-Status Core::StartBackfill(Object& view, std::unique_ptr<dataflow::PlanNode> plan, ObjectId sink) {
-  circuit_->AddView(view.id, std::move(plan), sink == 0);
+Status Core::AddView(const Object& view, bool stored) {
+  return circuit_->AddView(
+      view.id, [&](duckdb::ClientContext& context) { return frontend_->LoadPlan(view, context); }, stored);
+}
+
+Status Core::StartBackfill(Object& view, ObjectId sink) {
+  TW_TRY(AddView(view, sink == 0));
   if (sink) {
     circuit_->KeepOutput(view.id, true);
   } else {
@@ -406,47 +449,63 @@ Status Core::StartBackfill(Object& view, std::unique_ptr<dataflow::PlanNode> pla
     }
   }
   auto& runtime = backfills_[view.id];
-  runtime.name = view.name;
+  runtime.name = new_names_[view.id] = view.name;
   runtime.sink = sink;
   runtime.backfill = circuit_->BeginBackfill(
       view.id, [this, &runtime](ObjectId stream) { return NextOfStream(stream, runtime.readers); });
   // Rows that stand without any input, such as the count of nothing, are there from now on.
-  if (sink) HandToSink(sinks_.at(sink), circuit_->Output(view.id));
+  if (sink) HandToSink(sinks_.at(sink), Copy(circuit_->Output(view.id)));
   return {};
 }
 
-void Core::ShareBackfill(BackfillRuntime& runtime, uint64_t rows) {
-  runtime.ready = runtime.backfill->Share(rows);
-  if (runtime.sink) {
-    auto& sink = sinks_.at(runtime.sink);
-    HandToSink(sink, circuit_->Output(sink.input));
+Status Core::ShareBackfill(ObjectId view, BackfillRuntime& runtime, uint64_t rows) {
+  auto shared = runtime.backfill->Share(rows);
+  if (shared && runtime.sink) HandToSink(sinks_.at(runtime.sink), Copy(circuit_->Output(view)));
+  CollectEvaluationErrors();
+  if (shared) {
+    runtime.ready = *shared;
+    // Too many of these end it as well.
+    if (auto failed = runtime.backfill->Share(0); !failed) shared = std::move(failed);
+  }
+  if (!shared) {
+    auto error = std::move(shared.error());
+    error.message = fmt::format("\"{}\" cannot be filled: {}", runtime.name, error.message);
+    return std::unexpected(std::move(error));
   }
   changed_ = true;
+  return {};
 }
 
 bool Core::RunBackfills() {
   // Every share makes state: as with sources, not more than checkpoints can take away.
   if (backfills_.empty() || (!CheckpointPossible() && CheckpointFull())) return false;
   bool more = false;
+  std::vector<std::pair<ObjectId, Error>> failed;
   for (auto& [id, runtime] : backfills_) {
-    bool was_ready = runtime.ready;
     // Under load a view gets as long as the step before took, and twice as long with each round that left something to
     // do, so that it gets there in the end.
     auto longest = std::clamp<int64_t>(last_step_took_us_ << std::min<uint32_t>(runtime.backfill->rounds() - 1, 6),
                                        kBackfillShareUs, kBackfillShareMaxUs);
     auto end = MonotonicMicros() + longest;
+    Status shared;
     do {
-      ShareBackfill(runtime, kBackfillShareRows);
-    } while (!runtime.ready && MonotonicMicros() < end);
+      shared = ShareBackfill(id, runtime, kBackfillShareRows);
+    } while (shared && !runtime.ready && MonotonicMicros() < end);
+    if (!shared) {
+      failed.emplace_back(id, std::move(shared.error()));
+      continue;
+    }
     more |= !runtime.ready;
     if (runtime.ready || runtime.backfill->rounds() > kBackfillRoundsMax) {
       std::lock_guard lock(mutex_);
       if (backfilled_.insert(id).second) changed_cond_.notify_all();
     }
-    if (!was_ready && TakeEvaluationErrors()) {
-      stepped_ = true;
-      PublishNow();
-    }
+  }
+  for (auto& [id, error] : failed) {
+    AbandonBackfill(id);
+    std::lock_guard lock(mutex_);
+    backfill_failures_.emplace(id, std::move(error));
+    changed_cond_.notify_all();
   }
   return more;
 }
@@ -456,6 +515,8 @@ Status Core::WaitBackfill(ObjectId view, const Cancelled& cancelled) {
   {
     std::unique_lock lock(mutex_);
     while (!backfilled_.contains(view)) {
+      if (auto failure = backfill_failures_.extract(view); !failure.empty())
+        return std::unexpected(std::move(failure.mapped()));
       if (stopped_) return std::unexpected(StoppingError());
       if (cancelled && cancelled()) break;
       changed_cond_.wait_for(lock, std::chrono::milliseconds(100));
@@ -469,31 +530,36 @@ Status Core::WaitBackfill(ObjectId view, const Cancelled& cancelled) {
   return std::unexpected(std::move(error));
 }
 
-void Core::FinishBackfill(ObjectId view) {
-  auto& runtime = backfills_.at(view);
+Status Core::FinishBackfill(ObjectId view) {
+  auto it = backfills_.find(view);
+  if (it == backfills_.end()) {  // it failed after it was ready
+    std::lock_guard lock(mutex_);
+    auto failure = backfill_failures_.extract(view);
+    return std::unexpected(failure.empty() ? CancelledError() : std::move(failure.mapped()));
+  }
+  auto& runtime = it->second;
   do {
-    ShareBackfill(runtime, options_.max_step_rows);
+    if (auto shared = ShareBackfill(view, runtime, options_.max_step_rows); !shared) {
+      AbandonBackfill(view);
+      return shared;
+    }
   } while (!runtime.ready);
   runtime.backfill->Finish();
-  TakeEvaluationErrors();
   for (auto& [stream, reader] : runtime.readers) reader.source->Stop();
   backfills_.erase(view);
   std::lock_guard lock(mutex_);
   backfilled_.erase(view);
+  return {};
 }
 
 void Core::AbandonBackfill(ObjectId view) {
   auto it = backfills_.find(view);
   if (it == backfills_.end()) return;
   for (auto& [stream, reader] : it->second.readers) reader.source->Stop();
-  DeltaBatch forgotten;
-  errors_.Forget(it->second.name, forgotten);
+  pending_errors_.erase(view);
+  new_names_.erase(view);
   backfills_.erase(it);
   circuit_->Drop(view);
-  if (!forgotten.empty()) {
-    circuit_->Push(error_table_, std::move(forgotten));
-    StepNow();
-  }
   stepped_ = true;
   PublishNow();
   std::lock_guard lock(mutex_);
@@ -511,6 +577,11 @@ Status Core::StartStreamsOf(const Object& view) {
 }
 
 Status Core::CreateView(const sql::CreateView& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_TRY(CheckSchema(statement.name));
+  if (!statement.options.empty())
+    return std::unexpected(
+        UserError("22023", "unrecognized parameter \"{}\"", statement.options.begin()->first)
+            .WithDetail(fmt::format("A {}view takes no WITH options.", statement.materialized ? "materialized " : "")));
   TW_ASSIGN(auto ddl, LockDdl(cancelled));
   Object object;
   object.type = statement.materialized ? ObjectType::kMaterializedView : ObjectType::kView;
@@ -518,7 +589,6 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
   object.name = statement.name.name;
   object.sql = sql_text;
   object.query = statement.query;
-  SetOptions(object, statement.options);
   auto in_statement = [&](Error error) {
     if (error.position) error.position += statement.query_position - 1;
     return std::unexpected(std::move(error));
@@ -552,6 +622,7 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
     auto planned = frontend_->PlanView(statement.query, statement.column_names);
     if (!planned) return in_statement(std::move(planned.error()));
     plan = std::move(*planned);
+    TW_TRY(CheckNotFrozen(plan->depends_on));
     if (LoadingBelow(plan->depends_on).empty()) break;
     TW_TRY(WaitLoaded(plan->depends_on, ddl, cancelled));
     if (existing()) return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
@@ -560,7 +631,7 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
   object.depends_on = plan->depends_on;
   TW_ASSIGN(object.plan, sql::EncodePlan(*plan->plan));
   object.id = catalog_.NextId();
-  TW_TRY(OnEngine([&] { return StartBackfill(object, std::move(plan->plan), 0); }));
+  TW_TRY(OnEngine([&] { return StartBackfill(object, 0); }));
   TW_TRY(WaitBackfill(object.id, cancelled));
   auto writes = LockWrites(cancelled);
   CheckpointId checkpoint = 0;
@@ -569,10 +640,12 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
       AbandonBackfill(object.id);
       return std::unexpected(writes.error());
     }
-    FinishBackfill(object.id);
+    TW_TRY(FinishBackfill(object.id));
     stepped_ = changed_ = true;
     // Pins from now on see its rows: only then may anybody find its name.
     PublishNow();
+    new_names_.erase(object.id);
+    if (auto early = early_freezes_.extract(object.id); !early.empty()) object.freeze = early.mapped();
     auto made = catalog_.Add(object);
     if (made) {
       made = StartStreamsOf(object);
@@ -590,6 +663,7 @@ Status Core::CreateView(const sql::CreateView& statement, const std::string& sql
 }
 
 Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql_text, const Cancelled& cancelled) {
+  TW_TRY(CheckSchema(statement.name));
   TW_ASSIGN(auto ddl, LockDdl(cancelled));
   Object object;
   object.type = ObjectType::kSink;
@@ -633,6 +707,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
       reads = plan->depends_on;
       input_schema = {plan->columns, {}};
     }
+    TW_TRY(CheckNotFrozen(reads));
     if (LoadingBelow(reads).empty()) break;
     TW_TRY(WaitLoaded(reads, ddl, cancelled));
     if (taken()) return std::unexpected(UserError("42P07", "relation \"{}\" already exists", object.name));
@@ -702,7 +777,7 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
   auto made = OnEngine([&]() -> Status {
     runtime.filling = true;
     sinks_[object.id] = std::move(runtime);
-    auto started = StartBackfill(*hidden, std::move(plan->plan), object.id);
+    auto started = StartBackfill(*hidden, object.id);
     if (!started) removed = RemoveSink(object.id);
     return started;
   });
@@ -717,7 +792,12 @@ Status Core::CreateSink(const sql::CreateSink& statement, const std::string& sql
         removed = RemoveSink(object.id);
         return {};
       }
-      FinishBackfill(hidden->id);
+      if (made = FinishBackfill(hidden->id); !made) {
+        catalog_.Remove({object.id});
+        removed = RemoveSink(object.id);
+        return {};
+      }
+      new_names_.erase(hidden->id);
       auto& filled = sinks_.at(object.id);
       filled.filling = false;
       filled.content = next_checkpoint_;
@@ -896,6 +976,75 @@ Status Core::AlterSource(const sql::AlterSource& statement, const Cancelled& can
     TW_TRY(source.source->Alter(options));
     TW_TRY(catalog_.Replace(altered));
     checkpoint = TakeCheckpoint();
+    return {};
+  }));
+  return WaitDurable(checkpoint, nullptr);
+}
+
+Status Core::ResumeView(const sql::AlterView& statement, const Cancelled& cancelled,
+                        std::vector<std::string>& warnings) {
+  TW_ASSIGN(auto ddl, LockDdl(cancelled));
+  auto view = catalog_.Current()->Find(statement.name.SchemaOrDefault(), statement.name.name);
+  if (!view || view->hidden)
+    return std::unexpected(UserError("42P01", "materialized view \"{}\" does not exist", statement.name.ToString()));
+  if (view->type != ObjectType::kMaterializedView)
+    return std::unexpected(UserError("42809", "\"{}\" is not a materialized view", view->name));
+  if (!view->freeze) {
+    warnings.push_back(fmt::format("materialized view \"{}\" is not frozen", view->name));
+    return {};
+  }
+  auto cause = view->freeze->cause;
+  TW_TRY(ResumeOne(*view, ddl, cancelled));
+  // Views that stand on it have larger ids.
+  auto before = catalog_.Current();
+  for (auto& [id, other] : before->objects()) {
+    if (id <= view->id || other->hidden) continue;
+    auto now = catalog_.Current()->Find(id);
+    if (!now || !now->freeze || now->freeze->cause == id ||
+        (now->freeze->cause != cause && now->freeze->cause != view->id))
+      continue;
+    if (!FrozenBelow(now->depends_on).empty()) continue;
+    if (auto resumed = ResumeOne(*now, ddl, cancelled); !resumed) {
+      if (resumed.error().kind == ErrorKind::kCancelled) return resumed;
+      warnings.push_back(
+          fmt::format("materialized view \"{}\" stays frozen: {}", now->name, resumed.error().ToString()));
+    }
+  }
+  return {};
+}
+
+Status Core::ResumeOne(const Object& view, std::unique_lock<std::timed_mutex>& ddl, const Cancelled& cancelled) {
+  TW_TRY(CheckNotFrozen(view.depends_on));
+  TW_TRY(WaitLoaded(view.depends_on, ddl, cancelled));
+  auto filled = view;
+  filled.freeze.reset();
+  filled.id = catalog_.NextId();
+  TW_TRY(OnEngine([&] { return StartBackfill(filled, 0); }));
+  TW_TRY(WaitBackfill(filled.id, cancelled));
+  auto writes = LockWrites(cancelled);
+  CheckpointId checkpoint = 0;
+  TW_TRY(OnEngine([&]() -> Status {
+    if (!writes) {
+      AbandonBackfill(filled.id);
+      return std::unexpected(writes.error());
+    }
+    TW_TRY(FinishBackfill(filled.id));
+    DeltaBatch forgotten;
+    errors_.Forget(view.name, forgotten);
+    if (!forgotten.empty()) circuit_->Push(error_table_, std::move(forgotten));
+    circuit_->Replace(view.id, filled.id);
+    new_names_.erase(filled.id);
+    if (auto pending = pending_errors_.extract(filled.id); !pending.empty()) {
+      pending.key() = view.id;
+      pending_errors_.insert(std::move(pending));
+    }
+    filled.id = view.id;
+    TW_TRY(catalog_.Replace(filled));
+    TW_TRY(StartStreamsOf(filled));
+    StepNow();
+    PublishNow();
+    checkpoint = TakeCheckpoint();
+    log::info("materialized view {} is filled anew and goes on", view.name);
     return {};
   }));
   return WaitDurable(checkpoint, nullptr);

@@ -4,6 +4,7 @@
 // threads, read pinned snapshots, and hand DDL and row changes to the engine's thread.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -39,6 +40,12 @@ struct EngineOptions {
   std::string scratch_directory;
   /// Memory that all sinks together hold for what they have not yet committed, beyond which sources are not polled.
   uint64_t sink_log_bytes_max = uint64_t{1} << 30;
+  /// Names of materialized views to be frozen before anything is stepped.
+  std::vector<std::string> freeze;
+  /// Rows of a view that may fail before it is frozen.
+  uint64_t error_rows_max = 1'000'000;
+  /// Called with the SQL database before anything is planned. For tests: functions that misbehave.
+  std::function<void(duckdb::DatabaseInstance&)> extend;
   /// How long FLUSH waits for sinks before it gives a warning instead.
   int64_t flush_sink_timeout_ms = 60'000;
 };
@@ -52,6 +59,7 @@ struct SourceReport {
 struct SinkReport {
   ObjectId id = 0;
   std::string name, connector, input;
+  std::string frozen;  ///< why its input is, where it is
   SinkStatus status;
   uint64_t rows = 0;
 };

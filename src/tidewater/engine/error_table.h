@@ -17,9 +17,10 @@ namespace tidewater::engine {
 constexpr const char* kErrorTable = "tidewater_errors";
 
 struct ErrorEntry {
-  std::string object;   ///< the table or view
-  std::string part;     ///< "source", or the operator's node number in the view
-  std::string row_key;  ///< sources: the primary key as text
+  std::string object;  ///< the table or view
+  std::string part;    ///< "source", or the operator's node number in the view
+  std::string
+      row_key;  ///< the primary key as text; of views, what names the row, pair or group (Circuit::EvaluationError)
   std::string column;
   std::string value;  ///< the value, or the row that failed
   std::string message;

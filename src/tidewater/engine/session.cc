@@ -259,7 +259,19 @@ class SessionImpl final : public Session {
     return core_.Pin();
   }
 
-  void Notify(const std::vector<ObjectId>& reads) {
+  void Notify(const std::vector<ObjectId>& reads, Epoch epoch) {
+    auto frozen = core_.FrozenBelow(reads);
+    for (auto& view : frozen)
+      notices_.push_back(
+          {"WARNING", "01000",
+           reads.size() > frozen.size()
+               ? fmt::format(
+                     "materialized view \"{}\" is frozen: its rows are as of epoch {}, the others' as of epoch {}",
+                     view->name, view->freeze->epoch, epoch)
+               : fmt::format("materialized view \"{}\" is frozen: its rows are as of epoch {}, now is epoch {}",
+                             view->name, view->freeze->epoch, epoch),
+           view->freeze->reason,
+           fmt::format("ALTER MATERIALIZED VIEW {} RESUME; fills it anew.", sql::QuoteIdentifier(view->name))});
     for (auto& [name, count] : IncompleteBelow(core_, reads))
       notices_.push_back({"WARNING", "01000",
                           fmt::format("\"{}\" is incomplete: {} row{} could not be held or evaluated", name, count,
@@ -296,6 +308,8 @@ class SessionImpl final : public Session {
       status = core_.Drop(*d, IsCancelled(), warnings);
     } else if (auto* a = std::get_if<sql::AlterSource>(&node)) {
       status = core_.AlterSource(*a, IsCancelled());
+    } else if (auto* r = std::get_if<sql::AlterView>(&node)) {
+      status = core_.ResumeView(*r, IsCancelled(), warnings);
     } else if (std::holds_alternative<sql::Flush>(node)) {
       status = core_.Flush(IsCancelled(), warnings);
     } else {
@@ -310,7 +324,7 @@ class SessionImpl final : public Session {
   Result<std::unique_ptr<Cursor>> RunQuery(PreparedStatement& prepared, const std::vector<Value>& parameters) {
     TW_TRY(core_.CheckLoaded(prepared.query->reads));
     TW_ASSIGN(auto snapshot, SnapshotForRead());
-    Notify(prepared.query->reads);
+    Notify(prepared.query->reads, snapshot->epoch());
     TW_ASSIGN(auto stream, connection_->Execute(*prepared.query, parameters, std::move(snapshot)));
     return std::make_unique<QueryCursor>(*this, *prepared.query, std::move(stream));
   }

@@ -68,7 +68,7 @@ std::vector<ColumnDef> ShowColumns(const sql::Show& show) {
               {"retries", number}, {"position", text},       {"lag_bytes", number}, {"lag_ms", number},
               {"rows", number},    {"rejected_rows", number}};
     case ShowKind::kMaterializedViews:
-      return {{"name", text}, {"state", text}, {"errors", number}};
+      return {{"name", text}, {"state", text}, {"errors", number}, {"reason", text}};
     case ShowKind::kViews:
       return {{"name", text}};
     case ShowKind::kSinks:
@@ -121,8 +121,12 @@ Result<Rows> ShowRows(Core& core, const sql::Show& show) {
       each(ObjectType::kMaterializedView, [&](const catalog::Object& v) {
         uint64_t errors = 0;
         for (auto& [name, count] : IncompleteBelow(core, {v.id})) errors += count;
-        rows.push_back({Value(v.name), Value(errors ? "incomplete" : "ready"),
-                        Value::BIGINT(int64_t(core.errors().Count(v.name)))});
+        rows.push_back({Value(v.name),
+                        Value(v.freeze ? "frozen"
+                              : errors ? "incomplete"
+                                       : "ready"),
+                        Value::BIGINT(int64_t(core.errors().Count(v.name))),
+                        v.freeze ? Value(v.freeze->reason) : Value(LogicalType::VARCHAR)});
       });
       break;
     case ShowKind::kViews:
@@ -138,12 +142,13 @@ Result<Rows> ShowRows(Core& core, const sql::Show& show) {
     case ShowKind::kSinks:
       for (auto& s : core.Report().sinks)
         rows.push_back({Value(s.name), Value(s.connector),
-                        s.input.empty() ? Value(LogicalType::VARCHAR) : Value(s.input), Value(ToString(s.status.state)),
-                        Text(s.status.error), Value::BIGINT(int64_t(s.status.retries)),
-                        Value::BIGINT(int64_t(s.status.committed)), Value::BIGINT(int64_t(s.status.commits)),
-                        Value::BIGINT(int64_t(s.status.rows_written)), Value::BIGINT(int64_t(s.status.log_rows)),
-                        Value::BIGINT(int64_t(s.status.log_bytes)), Value::BIGINT(s.status.snapshot_id),
-                        Value::BIGINT(s.status.last_commit_ms)});
+                        s.input.empty() ? Value(LogicalType::VARCHAR) : Value(s.input),
+                        Value(s.frozen.empty() ? ToString(s.status.state) : "frozen"),
+                        s.frozen.empty() ? Text(s.status.error) : Value("its input is frozen: " + s.frozen),
+                        Value::BIGINT(int64_t(s.status.retries)), Value::BIGINT(int64_t(s.status.committed)),
+                        Value::BIGINT(int64_t(s.status.commits)), Value::BIGINT(int64_t(s.status.rows_written)),
+                        Value::BIGINT(int64_t(s.status.log_rows)), Value::BIGINT(int64_t(s.status.log_bytes)),
+                        Value::BIGINT(s.status.snapshot_id), Value::BIGINT(s.status.last_commit_ms)});
       break;
     case ShowKind::kJobs: {
       auto report = core.Report();

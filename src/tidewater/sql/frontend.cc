@@ -258,12 +258,9 @@ class FrontendImpl : public Frontend {
     return Planned(query, column_names, true);
   }
 
-  Result<std::unique_ptr<dataflow::PlanNode>> LoadPlan(const catalog::Object& view) override {
-    std::unique_ptr<dataflow::PlanNode> plan;
-    {
-      std::lock_guard lock(planning_mutex_);
-      TW_ASSIGN(plan, DecodePlan(*planning_->context, view.plan));
-    }
+  Result<std::unique_ptr<dataflow::PlanNode>> LoadPlan(const catalog::Object& view,
+                                                       duckdb::ClientContext& context) override {
+    TW_ASSIGN(auto plan, DecodePlan(context, view.plan));
     if (auto missing = MissingRelation(*plan))
       return std::unexpected(EnvError(ErrorKind::kCorrupt, "the plan of view {} reads object {}, which does not exist",
                                       view.name, *missing));
@@ -273,10 +270,16 @@ class FrontendImpl : public Frontend {
 
   std::string ExplainView(const dataflow::PlanNode& plan) override {
     auto contents = catalog_.Current();
-    return dataflow::ToText(plan, [&](ObjectId id) {
-      auto object = contents->Find(id);
-      return object ? object->name : fmt::format("#{}", id);
+    // Expressions are copied to be printed, and some look into the catalog then.
+    std::lock_guard lock(planning_mutex_);
+    std::string text;
+    planning_->context->RunFunctionInTransaction([&] {
+      text = dataflow::ToText(plan, [&](ObjectId id) {
+        auto object = contents->Find(id);
+        return object ? object->name : fmt::format("#{}", id);
+      });
     });
+    return text;
   }
 
   dataflow::RelationInfo Describe(ObjectId id) override {
@@ -295,10 +298,14 @@ class FrontendImpl : public Frontend {
       info.types.push_back(TypeFromText(c.type));
     }
     if (object->type == ObjectType::kMaterializedView) {
-      if (auto plan = LoadPlan(*object)) {
-        info.unique_keys = (*plan)->unique_keys;
-        info.append_only = (*plan)->append_only;
-      }
+      DuckConnection connection = Borrow();
+      connection->context->RunFunctionInTransaction([&] {
+        if (auto plan = LoadPlan(*object, *connection->context)) {
+          info.unique_keys = (*plan)->unique_keys;
+          info.append_only = (*plan)->append_only;
+        }
+      });
+      GiveBack(std::move(connection));
     } else {
       if (!object->primary_key.empty()) info.unique_keys.push_back(object->primary_key);
       auto option = object->options.find("append_only");

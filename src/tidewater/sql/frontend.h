@@ -120,8 +120,10 @@ class Frontend {
   /// Columns and dependencies of a plain view's query.
   virtual Result<ViewPlan> DescribeView(const std::string& query,
                                         const std::vector<std::string>& column_names = {}) = 0;
-  /// The stored plan of a view, Derive()d against the catalog.
-  virtual Result<std::unique_ptr<dataflow::PlanNode>> LoadPlan(const catalog::Object& view) = 0;
+  /// The stored plan of a view, Derive()d against the catalog, its expressions bound in `context`, which has an open
+  /// transaction and which no other thread uses meanwhile. XX001 where it cannot be read.
+  virtual Result<std::unique_ptr<dataflow::PlanNode>> LoadPlan(const catalog::Object& view,
+                                                               duckdb::ClientContext& context) = 0;
   /// ToText with names of the catalog.
   virtual std::string ExplainView(const dataflow::PlanNode& plan) = 0;
   /// What Derive() needs, from the catalog: unique keys by primary key (views: by their stored plan), append-only of

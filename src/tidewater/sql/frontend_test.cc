@@ -320,8 +320,12 @@ TEST_F(FrontendTest, ErrorsAreThoseOfPostgreSQL) {
        }) {
     auto e = ErrorOf(x.sql);
     EXPECT_EQ(e.sqlstate, x.state) << x.sql << ": " << e.message;
-    if (x.message) EXPECT_EQ(e.message, x.message) << x.sql;
-    if (x.position >= 0) EXPECT_EQ(e.position, x.position) << x.sql;
+    if (x.message) {
+      EXPECT_EQ(e.message, x.message) << x.sql;
+    }
+    if (x.position >= 0) {
+      EXPECT_EQ(e.position, x.position) << x.sql;
+    }
     EXPECT_EQ(e.message.find('\n'), std::string::npos) << e.message;
     EXPECT_EQ(e.hint.find("Did you mean"), std::string::npos) << e.hint;
     EXPECT_EQ(e.hint.find("Candidate"), std::string::npos) << e.hint;
@@ -450,7 +454,9 @@ TEST_F(FrontendTest, PlainViewsAndViewsOnViews) {
   m.depends_on = over.depends_on;
   m.query = "SELECT g, count(*) AS n FROM big GROUP BY g";
   ASSERT_TRUE(catalog_.Add(m));
-  auto loaded = frontend_->LoadPlan(m);
+  duckdb::Connection connection(frontend_->db());
+  connection.BeginTransaction();
+  auto loaded = frontend_->LoadPlan(m, *connection.context);
   ASSERT_TRUE(loaded) << loaded.error().ToString();
   EXPECT_EQ(frontend_->ExplainView(**loaded), "Aggregate by [g]: count(*) key (g)\n  Filter (g > 5)\n    Scan t [g]\n");
   EXPECT_EQ(frontend_->Describe(m.id).unique_keys[0], (std::vector<uint32_t>{0}));
@@ -704,7 +710,9 @@ TEST_F(FrontendTest, BrokenPlansAreRefused) {
     auto bad = good;
     bad[i] = char(bad[i] ^ 1);
     auto r = DecodePlan(*context.context, bad);
-    if (!r) EXPECT_NE(r.error().kind, ErrorKind::kInternal) << r.error().message;
+    if (!r) {
+      EXPECT_NE(r.error().kind, ErrorKind::kInternal) << r.error().message;
+    }
   }
 }
 

@@ -367,7 +367,17 @@ class Parser {
 
   Status ParseAlter(Statement& s) {
     Take();
-    if (!Peek().Is("source")) return Refuse("ALTER of anything but a source");
+    if (Accept("materialized")) {
+      if (!Accept("view")) return Unexpected();
+      AlterView a;
+      TW_ASSIGN(a.name, QualifiedName());
+      if (!Accept("resume")) return Unexpected();
+      TW_TRY(ExpectEnd());
+      s.node = std::move(a);
+      s.tag = "ALTER MATERIALIZED VIEW";
+      return {};
+    }
+    if (!Peek().Is("source")) return Refuse("ALTER of anything but a source or a materialized view");
     Take();
     AlterSource a;
     TW_ASSIGN(a.name, QualifiedName());

@@ -73,6 +73,10 @@ struct AlterSource {
   Name name;
   Options options;  ///< new values; empty: only wake the source
 };
+/// ALTER MATERIALIZED VIEW name RESUME: a frozen view is filled anew and goes on.
+struct AlterView {
+  Name name;
+};
 enum class ShowKind {
   kTables,
   kSources,
@@ -128,8 +132,8 @@ struct NoOp {
 /// DECLARE, FETCH and CLOSE of SQL-level cursors, later.
 
 struct Statement {
-  std::variant<Query, CreateSource, CreateTable, CreateView, CreateSink, Drop, AlterSource, Show, Set, Flush, Explain,
-               Transaction, Dml, NoOp>
+  std::variant<Query, CreateSource, CreateTable, CreateView, CreateSink, Drop, AlterSource, AlterView, Show, Set, Flush,
+               Explain, Transaction, Dml, NoOp>
       node;
   /// The text without surrounding blanks and comments. As written, so with secrets: for execution only, never to be
   /// kept or printed.

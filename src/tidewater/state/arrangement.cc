@@ -69,12 +69,12 @@ bool Arrangement::KeyEquals(RowId id, const std::vector<UnifiedVectorFormat>& ke
   return true;
 }
 
-void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std::vector<uint64_t>& hashes,
-                        const sel_t* sel, uint32_t n, Matches& out) const {
+uint32_t Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std::vector<uint64_t>& hashes,
+                            const sel_t* sel, uint32_t from, uint32_t n, size_t most, Matches& out) const {
   RowId heads[STANDARD_VECTOR_SIZE];
   constexpr uint32_t kAhead = 12;
-  for (uint32_t i = 0; i < std::min(n, kAhead); i++) index_.Prefetch(IndexHash(hashes[sel ? sel[i] : i]));
-  for (uint32_t i = 0; i < n; i++) {
+  for (uint32_t i = from; i < std::min(n, from + kAhead); i++) index_.Prefetch(IndexHash(hashes[sel ? sel[i] : i]));
+  for (uint32_t i = from; i < n; i++) {
     if (i + kAhead < n) index_.Prefetch(IndexHash(hashes[sel ? sel[i + kAhead] : i + kAhead]));
     heads[i] = index_.Head(IndexHash(hashes[sel ? sel[i] : i]));
   }
@@ -85,8 +85,9 @@ void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std:
     auto c = key_.empty() ? 0 : key_[0];
     __builtin_prefetch(b.ColumnData(c) + size_t(OffsetOf(heads[i])) * store_.layout().columns[c].width);
   };
-  for (uint32_t i = 0; i < std::min(n, kAhead); i++) prefetch_row(i);
-  for (uint32_t i = 0; i < n; i++) {
+  for (uint32_t i = from; i < std::min(n, from + kAhead); i++) prefetch_row(i);
+  for (uint32_t i = from; i < n; i++) {
+    if (out.size() >= most) return i;
     if (i + kAhead < n) prefetch_row(i + kAhead);
     uint32_t row = sel ? sel[i] : i;
     if (int64_key_) {
@@ -125,6 +126,7 @@ void Arrangement::Probe(const std::vector<UnifiedVectorFormat>& keys, const std:
       }
     }
   }
+  return n;
 }
 
 RowId Arrangement::Find(const std::vector<UnifiedVectorFormat>& keys, uint32_t row, uint64_t hash) const {

@@ -95,11 +95,11 @@ class Arrangement {
   /// Applies a whole batch, insertions first, so that a row may come and go within it in any order.
   void Apply(const DeltaBatch& batch, StepNumber step);
 
-  /// All live rows whose key equals that of chunk row sel[i] (or i), for i < n. `probe_keys[j]` is compared with key
-  /// column j by SQL equality; rows with a NULL key must have been left out by the caller unless NULLs are to match
-  /// NULLs.
-  void Probe(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, const std::vector<uint64_t>& hashes,
-             const duckdb::sel_t* sel, uint32_t n, Matches& out) const;
+  /// All live rows whose key equals that of chunk row sel[i] (or i), for from <= i < n, until there are `most` or more:
+  /// returns the i to go on with, n at the end. `probe_keys[j]` is compared with key column j by SQL equality; rows
+  /// with a NULL key must have been left out by the caller unless NULLs are to match NULLs.
+  uint32_t Probe(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, const std::vector<uint64_t>& hashes,
+                 const duckdb::sel_t* sel, uint32_t from, uint32_t n, size_t most, Matches& out) const;
   /// The one live row of that key, or kNoRow. For arrangements whose key is unique.
   RowId Find(const std::vector<duckdb::UnifiedVectorFormat>& probe_keys, uint32_t row, uint64_t hash) const;
   void Kill(RowId id, StepNumber step);
@@ -117,6 +117,8 @@ class Arrangement {
   /// address.
   void Clean(StepNumber step, const std::function<void(RowId, RowId)>& moved = {});
   void Publish() { store_.Publish(); }
+  /// RowStore::RollBack. Dead rows stay in the index.
+  void RollBack(StepNumber published) { store_.RollBack(published); }
 
   uint64_t Bytes() const { return store_.Bytes() + index_.Bytes(); }
 

@@ -444,6 +444,28 @@ void RowStore::Publish() {
   replaced_.clear();
 }
 
+void RowStore::RollBack(StepNumber published) {
+  for (auto* block : raw_) {
+    if (!block) continue;
+    auto& b = *block;
+    auto visible = b.published.load();
+    for (uint32_t r = 0; r < visible && b.HasDeaths(); r++) {
+      if (b.Death(r) == kNeverStep || b.Death(r) <= published) continue;
+      b.SetDeath(r, kNeverStep);
+      b.dead--;
+      dead_--;
+    }
+    for (uint32_t r = visible; r < b.count; r++) {
+      if (b.Death(r) == kNeverStep) {
+        b.dead++;
+        dead_++;
+      }
+      b.SetDeath(r, published);
+    }
+  }
+  for (auto& log : logs_) log.changed = true;
+}
+
 std::vector<BlockView> RowStore::Views() const {
   std::lock_guard lock(mutex_);
   std::vector<BlockView> views;

@@ -171,6 +171,9 @@ class RowStore {
 
   /// Makes all rows visible to readers and returns nothing; called between steps by the writer.
   void Publish();
+  /// Takes back what happened since the last Publish, which was after step `published`. The log of all parts must be
+  /// written anew (Encode as base).
+  void RollBack(StepNumber published);
   /// What readers take: by block number, the block with its published count; no block where nothing is published. Any
   /// thread, under the circuit's pin lock.
   std::vector<BlockView> Views() const;
