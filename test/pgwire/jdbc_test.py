@@ -17,10 +17,10 @@ DRIVER = "org.postgresql:postgresql:42.7.4"
 
 
 def driver():
-    """The driver's jar, kept outside git; None with a printed reason when it cannot be had."""
+    """The driver's jar, kept outside git."""
     for tool in ("java", "javac", "mvn"):
         if not shutil.which(tool):
-            return print(f"skipped: {tool} is not installed")
+            lib.skip(f"{tool} is not installed")
     cache = Path(os.environ.get("TIDEWATER_DEPS") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidewater")
     jar = cache / "jdbc" / "postgresql-42.7.4.jar"
     if not jar.exists():
@@ -28,7 +28,7 @@ def driver():
         got = subprocess.run(["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={DRIVER}", f"-DoutputDirectory={jar.parent}"],
                              cwd=jar.parent, capture_output=True, text=True)
         if got.returncode != 0 or not jar.exists():
-            return print(f"skipped: Maven did not bring {DRIVER}: {got.stdout[-300:].strip()}")
+            lib.skip(f"Maven did not bring {DRIVER}: {got.stdout[-300:].strip()}")
     return jar
 
 
@@ -37,8 +37,6 @@ def run():
     parser.add_argument("--binary", default="build/release/tidewater")
     args = parser.parse_args()
     jar = driver()
-    if not jar:
-        return
     t = lib.Tidewater(args.binary).start()
     classes = lib.scratch() / "classes"
     subprocess.run(["javac", "-d", str(classes), str(HERE / "JdbcTest.java")], check=True)

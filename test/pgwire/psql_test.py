@@ -70,8 +70,7 @@ def run():
     args = parser.parse_args()
     program = shutil.which("psql")
     if not program:
-        print("skipped: psql is not installed")
-        return
+        lib.skip("psql is not installed")
     t = lib.Tidewater(args.binary).start()
     base = [program, "-X", "-P", "pager=off", "-h", "127.0.0.1", "-p", str(t.port), "-U", "tidewater", "-d", "dev"]
     env = {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -10,20 +10,21 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "bench"))
+import lib  # noqa: E402
+
 ACCESS_KEY, SECRET_KEY, REGION = "tests", "tests-secret", "us-east-1"
-SKIPPED = 77  # what ctest takes for a skipped test
 KINDS = ("moto", "versitygw")
 
 
 class S3Server:
-    """One server with one bucket, on a free port; a context. Ends the program with SKIPPED where the server is not installed."""
+    """One server with one bucket, on a free port; a context. Ends the program (lib.skip) where the server is not installed."""
 
     def __init__(self, kind, bucket="lake"):
         venv = Path(sys.executable).parent.parent
         program = {"moto": venv / "bin" / "moto_server", "versitygw": venv.parent / "bin" / "versitygw"}[kind]
         if not program.exists():
-            print(f"skipped: {kind} is not installed; scripts/deps.sh builds versitygw where there is a Go toolchain")
-            sys.exit(SKIPPED)
+            lib.skip(f"{kind} is not installed; scripts/deps.sh builds versitygw where there is a Go toolchain")
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
