@@ -295,28 +295,40 @@ class CircuitImpl : public Circuit {
     r->stored = stored;
     r->plans = std::move(plans);
     building_ = r.get();
-    r->output_node = Build(id, roots);
-    if (stored) {
-      auto key = r->plan()->unique_keys.empty() ? std::vector<uint32_t>{} : r->plan()->unique_keys[0];
-      r->has_key = !r->plan()->unique_keys.empty() && !key.empty();
-      r->key = r->has_key ? key : std::vector<uint32_t>{};
-      bool indexed = r->has_key || !r->plan()->append_only;
-      if (!r->has_key)
-        for (uint32_t c = 0; c < r->types.size(); c++) key.push_back(c);
-      uint32_t input = r->output_node;
-      if (workers_ > 1 && indexed) {
-        input = AddExchange(id, input, ColumnReferences(id, r->types, key));
-      }
-      auto& n = AddNode(id, r->types, {input});
-      for (uint32_t w = 0; w < workers_; w++) {
-        auto op = std::make_unique<StoreOp>(id, r->types, key, indexed);
-        r->stores.push_back(op.get());
-        n.ops.push_back(std::move(op));
-      }
+    auto first_node = nodes_.size();
+    try {
+      BuildView(*r, roots, stored);
+    } catch (...) {
+      building_ = nullptr;
+      nodes_.resize(first_node);
+      owned_expressions_.erase(id);
+      throw;
     }
     building_ = nullptr;
     Add(std::move(r));
     return {};
+  }
+
+  void BuildView(Relation& r, const std::vector<const PlanNode*>& roots, bool stored) {
+    r.output_node = Build(r.id, roots);
+    if (stored) {
+      auto key = r.plan()->unique_keys.empty() ? std::vector<uint32_t>{} : r.plan()->unique_keys[0];
+      r.has_key = !r.plan()->unique_keys.empty() && !key.empty();
+      r.key = r.has_key ? key : std::vector<uint32_t>{};
+      bool indexed = r.has_key || !r.plan()->append_only;
+      if (!r.has_key)
+        for (uint32_t c = 0; c < r.types.size(); c++) key.push_back(c);
+      uint32_t input = r.output_node;
+      if (workers_ > 1 && indexed) {
+        input = AddExchange(r.id, input, ColumnReferences(r.id, r.types, key));
+      }
+      auto& n = AddNode(r.id, r.types, {input});
+      for (uint32_t w = 0; w < workers_; w++) {
+        auto op = std::make_unique<StoreOp>(r.id, r.types, key, indexed);
+        r.stores.push_back(op.get());
+        n.ops.push_back(std::move(op));
+      }
+    }
   }
 
   void AddFrozenView(ObjectId id, const Types& types) override {

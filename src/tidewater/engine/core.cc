@@ -157,7 +157,15 @@ void Core::RunRequests(bool at_boundary) {
       requests_.erase(rest, requests_.end());
     }
   }
-  for (auto& request : taken) request->done.set_value((*request->work)());
+  for (auto& request : taken) {
+    Status done;
+    try {
+      done = (*request->work)();
+    } catch (const std::exception& e) {
+      done = std::unexpected(sql::FromException(e));
+    }
+    request->done.set_value(std::move(done));
+  }
 }
 
 void Core::TakeWrites(std::vector<std::unique_ptr<PendingWrite>>& taken) {
