@@ -1,6 +1,5 @@
 #include "tidewater/base/block_memory.h"
 #include <cerrno>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <fcntl.h>
@@ -8,7 +7,6 @@
 #include <fstream>
 #include <malloc.h>
 #include <map>
-#include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <thread>
@@ -18,6 +16,7 @@
 #include "tidewater/base/check.h"
 #include "tidewater/base/log.h"
 #include "tidewater/base/metrics.h"
+#include "tidewater/base/mutex.h"
 
 namespace tidewater {
 namespace {
@@ -79,28 +78,28 @@ struct BlockMemory::Impl {
     bool spilled = false;
   };
 
-  std::mutex mutex;
-  std::unordered_map<uint8_t*, Extent> extents;
-  std::map<size_t, std::vector<std::pair<uint8_t*, uint64_t>>> free_extents;  ///< by size
+  Mutex mutex;
+  std::unordered_map<uint8_t*, Extent> extents GUARDED_BY(mutex);
+  std::map<size_t, std::vector<std::pair<uint8_t*, uint64_t>>> free_extents GUARDED_BY(mutex);  ///< by size
   /// These two may name extents that were freed, and others that begin at the same place since.
-  std::deque<uint8_t*> sealed;   ///< oldest first, and never spilled
-  std::deque<uint8_t*> spilled;  ///< the clock's hand is at the front
-  uint8_t* slab = nullptr;
-  size_t slab_left = 0;
-  uint64_t slab_offset = 0, next_offset = 0;
-  size_t free_bytes = 0;
-  size_t stale = 0;  ///< entries of `sealed` and `spilled` whose extent was freed, at most
+  std::deque<uint8_t*> sealed GUARDED_BY(mutex);   ///< oldest first, and never spilled
+  std::deque<uint8_t*> spilled GUARDED_BY(mutex);  ///< the clock's hand is at the front
+  uint8_t* slab GUARDED_BY(mutex) = nullptr;
+  size_t slab_left GUARDED_BY(mutex) = 0;
+  uint64_t slab_offset GUARDED_BY(mutex) = 0, next_offset GUARDED_BY(mutex) = 0;
+  size_t free_bytes GUARDED_BY(mutex) = 0;
+  size_t stale GUARDED_BY(mutex) = 0;  ///< entries of `sealed` and `spilled` whose extent was freed, at most
 
-  int file = -1;
-  uint64_t budget = 0;
-  bool over = false;  ///< resident memory was above High() when last measured
-  size_t since_measured = 0;
-  MemoryStats stats;
-  std::thread thread;
-  std::condition_variable stop;
+  int file GUARDED_BY(mutex) = -1;
+  uint64_t budget GUARDED_BY(mutex) = 0;
+  bool over GUARDED_BY(mutex) = false;  ///< resident memory was above High() when last measured
+  size_t since_measured GUARDED_BY(mutex) = 0;
+  MemoryStats stats GUARDED_BY(mutex);
+  std::thread thread GUARDED_BY(mutex);
+  CondVar stop;
 
-  uint64_t High() const { return budget - budget / 10; }
-  uint64_t Low() const { return budget - budget / 5; }
+  uint64_t High() const REQUIRES(mutex) { return budget - budget / 10; }
+  uint64_t Low() const REQUIRES(mutex) { return budget - budget / 5; }
 
   static void* Map(void* at, size_t bytes) {
     void* p = mmap(at, bytes, PROT_READ | PROT_WRITE,
@@ -109,7 +108,7 @@ struct BlockMemory::Impl {
     return p;
   }
 
-  std::pair<uint8_t*, uint64_t> Take(size_t bytes) {
+  std::pair<uint8_t*, uint64_t> Take(size_t bytes) REQUIRES(mutex) {
     if (auto it = free_extents.find(bytes); it != free_extents.end() && !it->second.empty()) {
       auto found = it->second.back();
       it->second.pop_back();
@@ -138,9 +137,9 @@ struct BlockMemory::Impl {
   }
 
   /// One extent into the file. False, with stats.error set, when it could not be written or mapped.
-  bool Spill(uint8_t* at, Extent& extent) {
+  bool Spill(uint8_t* at, Extent& extent) REQUIRES(mutex) {
     auto bytes = extent.bytes;
-    auto fail = [&](const char* what) {
+    auto fail = [&](const char* what) REQUIRES(mutex) {
       stats.error = EnvError(ErrorKind::kIo, "rows cannot leave memory: {} of the scratch file failed: {}", what,
                              std::strerror(errno))
                         .WithHint("Give the scratch directory more room, or the process a larger --memory.");
@@ -163,7 +162,7 @@ struct BlockMemory::Impl {
   }
 
   /// Writes sealed extents out, oldest first; returns the bytes that left memory. The caller holds the lock.
-  uint64_t EvictLocked(uint64_t want) {
+  uint64_t EvictLocked(uint64_t want) REQUIRES(mutex) {
     uint64_t done = 0;
     if (file < 0) return 0;
     while (done < want && !sealed.empty()) {
@@ -180,7 +179,7 @@ struct BlockMemory::Impl {
   }
 
   /// Takes the pages of the next `n` spilled extents off the process: they are in the file.
-  void TakePages(size_t n) {
+  void TakePages(size_t n) REQUIRES(mutex) {
     for (n = std::min(n, spilled.size()); n > 0; n--) {
       auto* at = spilled.front();
       spilled.pop_front();
@@ -192,13 +191,13 @@ struct BlockMemory::Impl {
   }
 
   /// A sealed extent was freed: its queue entry goes when half of them have nothing behind them any more.
-  void ForgetStale() {
+  void ForgetStale() REQUIRES(mutex) {
     if (++stale * 2 < sealed.size() + spilled.size()) return;
-    std::erase_if(sealed, [&](auto* at) {
+    std::erase_if(sealed, [&](auto* at) REQUIRES(mutex) {
       auto it = extents.find(at);
       return it == extents.end() || !it->second.sealed || it->second.spilled;
     });
-    std::erase_if(spilled, [&](auto* at) {
+    std::erase_if(spilled, [&](auto* at) REQUIRES(mutex) {
       auto it = extents.find(at);
       return it == extents.end() || !it->second.spilled;
     });
@@ -219,9 +218,12 @@ struct BlockMemory::Impl {
     while (true) {
       uint64_t limit, high, low;
       {
-        std::unique_lock lock(mutex);
+        MutexLock lock(mutex);
         auto rest = stats.exhausted ? kRestInterval : kSampleInterval;
-        if (stop.wait_for(lock, rest, [&] { return budget == 0; })) return;
+        auto end = std::chrono::steady_clock::now() + rest;
+        while (budget != 0 && stop.WaitUntil(mutex, end)) {
+        }
+        if (budget == 0) return;
         limit = budget;
         high = High();
         low = Low();
@@ -230,14 +232,14 @@ struct BlockMemory::Impl {
       bool exhausted = false;
       if (resident > high) {
         while (resident > low) {
-          std::lock_guard lock(mutex);
+          MutexLock lock(mutex);
           auto done = EvictLocked(std::min(resident - low, kEvictAtOnce));
           if (done == 0) break;
           resident -= std::min(resident, done);
         }
         for (int eighth = 0; eighth < 8 && resident > low; eighth++) {
           {
-            std::lock_guard lock(mutex);
+            MutexLock lock(mutex);
             TakePages(spilled.size() / 8 + 1);
           }
           resident = ResidentBytes();
@@ -248,7 +250,7 @@ struct BlockMemory::Impl {
           exhausted = resident > limit;
         }
       }
-      std::lock_guard lock(mutex);
+      MutexLock lock(mutex);
       over = resident > high;
       stats.resident = resident;
       stats.exhausted = exhausted;
@@ -278,7 +280,7 @@ BlockMemory& BlockMemory::Get() {
 }
 
 Status BlockMemory::SetBudget(uint64_t bytes, const std::string& directory) {
-  std::unique_lock lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   if (bytes && (impl_->file < 0 || impl_->stats.spilled == 0)) {
     std::error_code ignored;
     std::filesystem::create_directories(directory, ignored);
@@ -298,9 +300,10 @@ Status BlockMemory::SetBudget(uint64_t bytes, const std::string& directory) {
   if (bytes && !impl_->thread.joinable()) impl_->thread = std::thread([impl = impl_] { impl->Loop(); });
   if (!bytes && impl_->thread.joinable()) {
     auto thread = std::move(impl_->thread);
-    impl_->stop.notify_all();
-    lock.unlock();
+    impl_->stop.NotifyAll();
+    lock.Unlock();
     thread.join();
+    lock.Lock();
     impl_->over = false;
   }
   return {};
@@ -308,7 +311,7 @@ Status BlockMemory::SetBudget(uint64_t bytes, const std::string& directory) {
 
 uint8_t* BlockMemory::Allocate(size_t bytes) {
   bytes = Pages(bytes);
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   impl_->since_measured += bytes;
   if (impl_->budget && impl_->since_measured > kMeasureEvery) {
     impl_->since_measured = 0;
@@ -322,7 +325,7 @@ uint8_t* BlockMemory::Allocate(size_t bytes) {
 }
 
 void BlockMemory::Seal(uint8_t* extent, size_t bytes) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   auto& e = impl_->extents.at(extent);
   TW_CHECK(!e.sealed && e.bytes == Pages(bytes), "an extent is sealed once");
   e.sealed = true;
@@ -332,7 +335,7 @@ void BlockMemory::Seal(uint8_t* extent, size_t bytes) {
 void BlockMemory::Free(uint8_t* extent, size_t bytes) {
   bytes = Pages(bytes);
   auto& m = *impl_;
-  std::lock_guard lock(m.mutex);
+  MutexLock lock(m.mutex);
   auto it = m.extents.find(extent);
   TW_CHECK(it != m.extents.end(), "an extent is freed once");
   auto e = it->second;
@@ -358,12 +361,12 @@ void BlockMemory::Free(uint8_t* extent, size_t bytes) {
 }
 
 uint64_t BlockMemory::Evict(uint64_t bytes) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   return impl_->EvictLocked(bytes);
 }
 
 MemoryStats BlockMemory::Stats() {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   return impl_->stats;
 }
 

@@ -106,8 +106,8 @@ class TW_THREAD_ATTRIBUTE(scoped_lockable) WriterLock {
   SharedMutex& mutex_;
 };
 
-/// A condition variable for Mutex. Waits return spuriously at times: wait in a loop over the condition, which the analysis
-/// can follow (a predicate in a lambda it cannot).
+/// A condition variable for Mutex. Waits return spuriously at times: wait in a loop over the condition, which the
+/// analysis can follow (a predicate in a lambda it cannot).
 class CondVar {
  public:
   void Wait(Mutex& mutex) REQUIRES(mutex) {

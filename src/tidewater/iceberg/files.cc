@@ -1,6 +1,7 @@
 #include "tidewater/iceberg/files.h"
 #include <random>
 #include "tidewater/base/log.h"
+#include "tidewater/base/mutex.h"
 #include "tidewater/iceberg/manifest.h"
 
 namespace tidewater::iceberg {
@@ -65,11 +66,11 @@ uint64_t Random64() {
 struct FileAccess::Impl {
   std::map<std::string, std::string> options;
   bool open_foreign = false;
-  std::mutex mutex;
-  // Guarded by mutex. Roots end with '/'. Stores are never removed: Resolve hands out plain pointers.
-  std::map<std::string, std::shared_ptr<io::ObjectStore>> stores;
-  Cache<ManifestFile> lists;
-  Cache<ManifestEntry> manifests;
+  Mutex mutex;
+  /// Roots end with '/'. Stores are never removed: Resolve hands out plain pointers.
+  std::map<std::string, std::shared_ptr<io::ObjectStore>> stores GUARDED_BY(mutex);
+  Cache<ManifestFile> lists GUARDED_BY(mutex);
+  Cache<ManifestEntry> manifests GUARDED_BY(mutex);
 };
 
 FileAccess::FileAccess(std::shared_ptr<io::ObjectStore> store) : impl_(std::make_unique<Impl>()) {
@@ -101,7 +102,7 @@ std::string FileAccess::Normalize(std::string_view location) {
 
 Result<FileAccess::Resolved> FileAccess::Resolve(std::string_view location) {
   std::string uri = Normalize(location);
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   Resolved best{nullptr, {}};
   size_t best_size = 0;
   for (const auto& [root, store] : impl_->stores) {
@@ -165,33 +166,33 @@ size_t FileAccess::DeleteAll(const std::vector<std::string>& locations) {
 }
 
 FileAccess::ManifestList FileAccess::CachedList(const std::string& location) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   return impl_->lists.Find(location);
 }
 
 void FileAccess::CacheList(const std::string& location, ManifestList list) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   impl_->lists.Put(location, std::move(list));
 }
 
 FileAccess::Manifest FileAccess::CachedManifest(const std::string& location) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   return impl_->manifests.Find(location);
 }
 
 void FileAccess::CacheManifest(const std::string& location, Manifest manifest) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   impl_->manifests.Put(location, std::move(manifest));
 }
 
 void FileAccess::Forget(const std::string& location) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   impl_->lists.Erase(location);
   impl_->manifests.Erase(location);
 }
 
 void FileAccess::SetCacheLimits(size_t manifest_entries_max, size_t list_entries_max) {
-  std::lock_guard lock(impl_->mutex);
+  MutexLock lock(impl_->mutex);
   impl_->manifests.SetMax(manifest_entries_max);
   impl_->lists.SetMax(list_entries_max);
 }

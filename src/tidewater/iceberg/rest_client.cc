@@ -1,8 +1,8 @@
 #include "tidewater/iceberg/rest_client.h"
 #include <curl/curl.h>
-#include <mutex>
 #include <vector>
 #include "tidewater/base/clock.h"
+#include "tidewater/base/mutex.h"
 #include "tidewater/iceberg/json_codec.h"
 #include "tidewater/iceberg/url.h"
 
@@ -46,7 +46,7 @@ class RestCatalog final : public Catalog {
   }
 
   Status Connect() {
-    if (token_.empty() && !options_.credential.empty()) TW_TRY(FetchToken());
+    if (options_.token.empty() && !options_.credential.empty()) TW_TRY(FetchToken());
     std::string url = options_.uri + "/v1/config";
     if (!options_.warehouse.empty()) url += "?warehouse=" + PercentEncode(options_.warehouse);
     TW_ASSIGN(Json j, Call("GET", url, "", About::kNamespace));
@@ -212,7 +212,7 @@ class RestCatalog final : public Catalog {
     if (it == j.end()) return std::unexpected(EnvError(ErrorKind::kCorrupt, "the catalog's answer has no metadata"));
     TW_ASSIGN(TableMetadata metadata, MetadataFromJson(std::move(*it)));
     table.metadata = std::make_shared<const TableMetadata>(std::move(metadata));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto& files = files_[ident];
     if (with_config || !files) {
       Properties config = config_;
@@ -234,11 +234,11 @@ class RestCatalog final : public Catalog {
   }
 
   Secret Token() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return token_;
   }
   void SetToken(Secret token) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     token_ = std::move(token);
   }
 
@@ -360,14 +360,14 @@ class RestCatalog final : public Catalog {
       return std::unexpected(EnvError(kind, "Iceberg catalog at {}: {}", options_.uri, curl_easy_strerror(rc)));
     }
     curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &response.status);
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     handles_.push_back(std::move(handle));
     return response;
   }
 
   /// Handles keep their connections open between calls.
   Handle TakeHandle() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (handles_.empty()) return Handle(curl_easy_init());
     Handle handle = std::move(handles_.back());
     handles_.pop_back();
@@ -380,11 +380,10 @@ class RestCatalog final : public Catalog {
   std::string separator_ = "%1F";
   Properties config_;
 
-  std::mutex mutex_;
-  // Guarded by mutex_.
-  Secret token_;
-  std::vector<Handle> handles_;
-  std::map<TableIdent, std::optional<std::pair<Properties, std::shared_ptr<FileAccess>>>> files_;
+  Mutex mutex_;
+  Secret token_ GUARDED_BY(mutex_);
+  std::vector<Handle> handles_ GUARDED_BY(mutex_);
+  std::map<TableIdent, std::optional<std::pair<Properties, std::shared_ptr<FileAccess>>>> files_ GUARDED_BY(mutex_);
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
+#include "tidewater/base/mutex.h"
 #include "tidewater/io/memory_store.h"
-#include <mutex>
 #include "tidewater/base/clock.h"
 #include "tidewater/io/object_key.h"
 
@@ -11,14 +11,14 @@ class MemoryStore final : public ObjectStore {
 
   Status Put(const std::string& key, std::string_view bytes) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     objects_[key] = {std::string(bytes), WallMicros() / 1000};
     return {};
   }
 
   Status PutIfAbsent(const std::string& key, std::string_view bytes) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (!objects_.try_emplace(key, Object{std::string(bytes), WallMicros() / 1000}).second)
       return std::unexpected(EnvError(ErrorKind::kAlreadyExists, "\"{}\" exists", key));
     return {};
@@ -26,7 +26,7 @@ class MemoryStore final : public ObjectStore {
 
   Result<std::string> PutIfMatch(const std::string& key, std::string_view bytes, const std::string& etag) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = objects_.find(key);
     if (it == objects_.end() || ContentTag(it->second.bytes) != etag)
       return std::unexpected(EnvError(ErrorKind::kCommitFailed, "\"{}\" was changed by another writer", key));
@@ -44,7 +44,7 @@ class MemoryStore final : public ObjectStore {
 
   Result<std::string> GetRange(const std::string& key, uint64_t offset, uint64_t length) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = objects_.find(key);
     if (it == objects_.end()) return Missing(key);
     if (offset >= it->second.bytes.size()) return std::string();
@@ -53,7 +53,7 @@ class MemoryStore final : public ObjectStore {
 
   Result<ObjectInfo> Stat(const std::string& key) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = objects_.find(key);
     if (it == objects_.end()) return Missing(key);
     return ObjectInfo{key, it->second.bytes.size(), it->second.modified_ms};
@@ -61,7 +61,7 @@ class MemoryStore final : public ObjectStore {
 
   Result<std::vector<ObjectInfo>> List(const std::string& prefix) override {
     TW_TRY(CheckPrefix(prefix));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     std::vector<ObjectInfo> out;
     for (auto it = objects_.lower_bound(prefix); it != objects_.end() && it->first.starts_with(prefix); ++it)
       out.push_back({it->first, it->second.bytes.size(), it->second.modified_ms});
@@ -70,7 +70,7 @@ class MemoryStore final : public ObjectStore {
 
   Status Delete(const std::string& key) override {
     TW_TRY(CheckKey(key));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     objects_.erase(key);
     return {};
   }
@@ -84,8 +84,8 @@ class MemoryStore final : public ObjectStore {
     return std::unexpected(EnvError(ErrorKind::kNotFound, "\"{}\" does not exist", key));
   }
 
-  std::mutex mutex_;
-  std::map<std::string, Object> objects_;  // guarded by mutex_
+  Mutex mutex_;
+  std::map<std::string, Object> objects_ GUARDED_BY(mutex_);
 };
 }  // namespace
 

@@ -3,13 +3,13 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <random>
 #include <thread>
 #include <curl/curl.h>
 #include "tidewater/base/check.h"
 #include "tidewater/base/clock.h"
 #include "tidewater/base/log.h"
+#include "tidewater/base/mutex.h"
 #include "tidewater/io/object_key.h"
 #include "tidewater/io/s3_listing.h"
 #include "tidewater/io/sigv4.h"
@@ -243,7 +243,7 @@ class S3Store final : public ObjectStore {
   /// A server that ignores If-Match would let two writers replace each other's objects. Asked once: a put that must
   /// fail.
   Status NeedConditions() {
-    std::lock_guard lock(conditions_mutex_);
+    MutexLock lock(conditions_mutex_);
     if (conditions_) return {};
     std::string key = fmt::format(".tidewater-probe-{:016x}", std::random_device{}());
     TW_ASSIGN(auto response, PutObject(key, "", {{"If-Match", "\"d41d8cd98f00b204e9800998ecf8427e\""}}));
@@ -406,7 +406,7 @@ class S3Store final : public ObjectStore {
   /// Handles keep their connection open between requests.
   CurlHandle Take() {
     {
-      std::lock_guard lock(pool_mutex_);
+      MutexLock lock(pool_mutex_);
       if (!pool_.empty()) {
         CurlHandle c = std::move(pool_.back());
         pool_.pop_back();
@@ -419,15 +419,15 @@ class S3Store final : public ObjectStore {
     return c;
   }
   void Give(CurlHandle c) {
-    std::lock_guard lock(pool_mutex_);
+    MutexLock lock(pool_mutex_);
     if (pool_.size() < 16) pool_.push_back(std::move(c));
   }
 
   const Config config_;
-  std::mutex pool_mutex_;
-  std::vector<CurlHandle> pool_;  // guarded by pool_mutex_
-  std::mutex conditions_mutex_;
-  bool conditions_ = false;  // guarded by conditions_mutex_
+  Mutex pool_mutex_;
+  std::vector<CurlHandle> pool_ GUARDED_BY(pool_mutex_);
+  Mutex conditions_mutex_;
+  bool conditions_ GUARDED_BY(conditions_mutex_) = false;
 };
 
 /// The option, else the first environment variable that is set, else nothing.

@@ -1,3 +1,4 @@
+#include "tidewater/base/mutex.h"
 #include "tidewater/lake/duck.h"
 #include "duckdb/common/file_system.hpp"
 #include "duckdb/common/virtual_file_system.hpp"
@@ -8,9 +9,9 @@ namespace {
 constexpr const char* kPrefix = "twmem://";
 
 struct Registry {
-  std::mutex mutex;
-  uint64_t next = 1;
-  std::unordered_map<std::string, std::shared_ptr<const std::string>> files;
+  Mutex mutex;
+  uint64_t next GUARDED_BY(mutex) = 1;
+  std::unordered_map<std::string, std::shared_ptr<const std::string>> files GUARDED_BY(mutex);
 };
 Registry& Files() {
   static auto* registry = new Registry;
@@ -32,7 +33,7 @@ class MemoryFs : public duckdb::FileSystem {
   duckdb::unique_ptr<duckdb::FileHandle> OpenFile(const std::string& path, duckdb::FileOpenFlags flags,
                                                   duckdb::optional_ptr<duckdb::FileOpener>) override {
     auto& r = Files();
-    std::lock_guard lock(r.mutex);
+    MutexLock lock(r.mutex);
     auto it = r.files.find(path);
     if (it == r.files.end()) throw duckdb::IOException("no such memory file");
     return duckdb::make_uniq<ReadHandle>(*this, path, flags, it->second);
@@ -55,7 +56,7 @@ class MemoryFs : public duckdb::FileSystem {
   duckdb::FileType GetFileType(duckdb::FileHandle&) override { return duckdb::FileType::FILE_TYPE_REGULAR; }
   bool FileExists(const std::string& path, duckdb::optional_ptr<duckdb::FileOpener>) override {
     auto& r = Files();
-    std::lock_guard lock(r.mutex);
+    MutexLock lock(r.mutex);
     return r.files.contains(path);
   }
   duckdb::vector<duckdb::OpenFileInfo> Glob(const std::string& path, duckdb::FileOpener*) override {
@@ -92,14 +93,14 @@ std::string DuckMessage(const std::exception& e) { return duckdb::ErrorData(e).R
 
 MemoryFile::MemoryFile(std::string bytes) {
   auto& r = Files();
-  std::lock_guard lock(r.mutex);
+  MutexLock lock(r.mutex);
   path_ = fmt::format("{}{}.parquet", kPrefix, r.next++);
   r.files[path_] = std::make_shared<const std::string>(std::move(bytes));
 }
 
 MemoryFile::~MemoryFile() {
   auto& r = Files();
-  std::lock_guard lock(r.mutex);
+  MutexLock lock(r.mutex);
   r.files.erase(path_);
 }
 

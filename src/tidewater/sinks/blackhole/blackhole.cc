@@ -1,7 +1,6 @@
 #include "tidewater/sinks/blackhole/blackhole.h"
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
+#include "tidewater/base/mutex.h"
 #include "tidewater/sinks/api/sink.h"
 
 namespace tidewater {
@@ -10,52 +9,53 @@ namespace {
 class BlackholeSink final : public Sink {
  public:
   Status Start() override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_.state = SinkState::kRunning;
     return {};
   }
   void Load(CheckpointId, uint64_t rows, std::function<DeltaBatch()>) override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_.log_rows += rows;
   }
   void Append(CheckpointId id, DeltaBatch rows) override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (id <= status_.committed) return;
     status_.log_rows += rows.rows();
   }
   void CheckpointDurable(CheckpointId id, int64_t) override {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       status_.committed = id;
       status_.commits++;
       // Rows of the next checkpoint may be among them already: counted a moment early.
       status_.rows_written += std::exchange(status_.log_rows, 0);
     }
-    committed_.notify_all();
+    committed_.NotifyAll();
   }
   SinkStatus GetStatus() override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return status_;
   }
   Status WaitCommitted(CheckpointId id, int64_t timeout_ms) override {
-    std::unique_lock lock(mutex_);
-    committed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
-                        [&] { return status_.committed >= id || status_.state == SinkState::kStopped; });
+    MutexLock lock(mutex_);
+    auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    while (status_.committed < id && status_.state != SinkState::kStopped && committed_.WaitUntil(mutex_, end)) {
+    }
     if (status_.committed >= id) return {};
     if (status_.state == SinkState::kStopped)
       return std::unexpected(EnvError(ErrorKind::kCancelled, "the sink is stopped"));
     return std::unexpected(EnvError(ErrorKind::kUnavailable, "checkpoint {} is not durable yet", id));
   }
   void Stop() override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_.state = SinkState::kStopped;
-    committed_.notify_all();
+    committed_.NotifyAll();
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable committed_;
-  SinkStatus status_;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar committed_;
+  SinkStatus status_ GUARDED_BY(mutex_);
 };
 
 }  // namespace

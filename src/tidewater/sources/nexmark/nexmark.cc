@@ -1,10 +1,9 @@
 #include "tidewater/sources/nexmark/nexmark.h"
 #include <charconv>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include "tidewater/base/check.h"
 #include "tidewater/base/clock.h"
+#include "tidewater/base/mutex.h"
 #include "tidewater/sources/api/source.h"
 #include "tidewater/sources/nexmark/generator.h"
 
@@ -43,13 +42,13 @@ class NexmarkSource final : public Source {
         return std::unexpected(EnvError(ErrorKind::kCorrupt, "not an offset of a nexmark source: '{}'", offset));
     }
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       next_ = first_ = next;
       state_ = SourceState::kStreaming;
-    }
-    start_us_ = MonotonicMicros();
-    if (options_.min_event_gap_ns > 0 && wake_ && !pacer_.joinable()) {
+      start_us_ = MonotonicMicros();
       stopping_ = false;
+    }
+    if (options_.min_event_gap_ns > 0 && wake_ && !pacer_.joinable()) {
       pacer_ = std::thread([this] { Pace(); });
     } else if (wake_) {
       wake_();
@@ -63,7 +62,7 @@ class NexmarkSource final : public Source {
     if (!table_ || max_rows == 0) return std::nullopt;
     uint64_t from, to;
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (state_ != SourceState::kStreaming) return std::nullopt;
       from = next_;
       to = std::min<uint64_t>(Due(), from + max_rows);
@@ -90,7 +89,7 @@ class NexmarkSource final : public Source {
   void Confirm(const std::string&) override {}
 
   SourceStatus GetStatus() override {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     SourceStatus status;
     status.state = state_;
     status.position = std::to_string(next_);
@@ -103,19 +102,19 @@ class NexmarkSource final : public Source {
 
   void Stop() override {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       stopping_ = true;
       state_ = SourceState::kStopped;
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
     if (pacer_.joinable()) pacer_.join();
   }
 
   Status DropUpstream() override { return {}; }
 
  private:
-  /// Events that may have been handed over by now. Under mutex_.
-  uint64_t Due() const {
+  /// Events that may have been handed over by now.
+  uint64_t Due() const REQUIRES(mutex_) {
     if (options_.min_event_gap_ns == 0) return options_.event_num;
     auto elapsed_us = uint64_t(MonotonicMicros() - start_us_);
     auto due = first_ + uint64_t(__uint128_t(elapsed_us) * 1000 / options_.min_event_gap_ns);
@@ -124,13 +123,13 @@ class NexmarkSource final : public Source {
   /// The pacing thread: wakes the engine every few milliseconds while events fall due.
   void Pace() {
     auto gap = std::chrono::nanoseconds(std::max<uint64_t>(options_.min_event_gap_ns, 5'000'000));
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (!stopping_ && next_ < options_.event_num) {
-      changed_.wait_for(lock, gap);
+      changed_.WaitFor(mutex_, gap);
       if (stopping_ || Due() <= next_) continue;
-      lock.unlock();
+      lock.Unlock();
       wake_();
-      lock.lock();
+      lock.Lock();
     }
   }
 
@@ -143,13 +142,12 @@ class NexmarkSource final : public Source {
   std::optional<ObjectId> table_;
   std::vector<bool> wanted_;
   std::thread pacer_;
-  // Guarded by mutex_ (start_us_ and first_ are constant once the pacer runs).
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  SourceState state_ = SourceState::kStarting;
-  uint64_t next_ = 0, first_ = 0;
-  int64_t start_us_ = 0;
-  bool stopping_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  SourceState state_ GUARDED_BY(mutex_) = SourceState::kStarting;
+  uint64_t next_ GUARDED_BY(mutex_) = 0, first_ GUARDED_BY(mutex_) = 0;
+  int64_t start_us_ GUARDED_BY(mutex_) = 0;
+  bool stopping_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace
